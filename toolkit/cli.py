@@ -149,6 +149,8 @@ def parse_run(name: str, argv: Sequence[str] = (), config: dict[str, Any] | None
     names = _chosen_names(argv) if config is None else _names_in(config, "config")
     classes = {kind: resolve(kind, {**DEFAULTS, **names}[kind]) for kind in DEFAULTS}
     parser = _parser(resolve("scenario", name), classes)
+    preset = _preset_in(argv) if config is None else str(config.get("preset", "small"))
+    parser.set_defaults({f"strategy.{n}": v for n, v in classes["strategy"].of_preset(preset).items()})
     try:
         return classes, parser.parse_args(argv) if config is None else parser.parse_object(config)
     except argparse.ArgumentError as error:
@@ -167,8 +169,9 @@ def _parser(scenario_class: type, classes: dict[str, Any]) -> Any:
     run.add_argument("--output", type=str, default="runs", help="folder of all runs")
     run.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
     run.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 = as many as cores")
-    run.add_argument("--evaluate", type=Literal["all", "seen"], default="all",
-                     help="after each task test all tasks, or those seen so far")  # fmt: skip
+    run.add_argument("--evaluate", type=Literal["all", "seen", "new"], default="all",
+                     help="after each task test all tasks, those seen so far, or the new one (and all after the last "
+                     "task): for streams of hundreds of tasks")  # fmt: skip
     run.add_argument("--category-at-test", type=Literal["known", "inferred"], default="known",
                      help="give the strategy the class name of test clouds, as published protocols do, or withhold it "
                      "and take the class of the nearest training cloud")  # fmt: skip
@@ -180,6 +183,8 @@ def _parser(scenario_class: type, classes: dict[str, Any]) -> Any:
     run.add_argument("--logger", type=Literal["none", "tensorboard", "wandb", "mlflow"], default="none",
                      help="further logging; needs the package of that name")  # fmt: skip
     run.add_argument("--cache", type=str, default="", help="folder of the disk cache; 'none' turns it off")
+    run.add_argument("--preset", type=str, default="small",
+                     help="defaults of the strategy's arguments: small, or paper (published sizes)")  # fmt: skip
     for kind, cls in classes.items():
         if cls is None:
             parser.add_argument(f"--{kind}", metavar="NAME", default=DEFAULTS[kind],
@@ -231,19 +236,32 @@ def _with_name(token: str) -> str:
     return token
 
 
-def _chosen_names(argv: list[str]) -> dict[str, str]:
-    """Names of strategy, dataset and continual mode: from --config files, overridden by the command line."""
-    names = dict(DEFAULTS)
+def _configs(argv: list[str]) -> dict[str, Any]:
+    """Content of each --config file by its path."""
+    found = {}
     for value in _values_of("--config", argv):
         import yaml
 
         try:
             with open(value, encoding="utf-8") as file:
-                content = yaml.safe_load(file)
+                found[value] = yaml.safe_load(file)
         except OSError as error:
             raise UnknownNameError(f"--config {value}: {error.strerror}.") from error
         except yaml.YAMLError as error:
             raise HyperparameterError(f"--config {value} is not YAML: {error}") from error
+    return found
+
+
+def _preset_in(argv: list[str]) -> str:
+    """The preset that config files or the command line ask for."""
+    named = [str(c["preset"]) for c in _configs(argv).values() if isinstance(c, dict) and "preset" in c]
+    return ["small", *named, *_values_of("--preset", argv)][-1]
+
+
+def _chosen_names(argv: list[str]) -> dict[str, str]:
+    """Names of strategy, dataset and continual mode: from --config files, overridden by the command line."""
+    names = dict(DEFAULTS)
+    for value, content in _configs(argv).items():
         names |= _names_in(content, f"--config {value}")
     for kind in DEFAULTS:
         names[kind] = [names[kind], *_values_of(f"--{kind}.name", argv)][-1]

@@ -14,7 +14,7 @@ from toolkit.strategy import AnomalyStrategy, _argument_names, seeded
 from toolkit.stream import build
 
 QUICK = {"epochs": 2}
-"""Arguments that keep trained methods short; passed where a constructor takes them."""
+"""Arguments that keep trained methods without a preset "tiny" short."""
 
 
 @cache
@@ -29,7 +29,7 @@ def stream():
 
 def create(entry, **more):
     cls = entry.load()
-    quick = QUICK if cls.fit is AnomalyStrategy.fit else {}
+    quick = cls.presets.get("tiny", QUICK if cls.learns_by_gradient() else {})
     return cls(**{**quick, **more})
 
 

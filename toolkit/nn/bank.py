@@ -226,7 +226,7 @@ class BankStrategy(AnomalyStrategy):
         reweight: b of object_score reweighted.
     """
 
-    survives_restart = ("templates_", "scales_")
+    survives_restart = (*AnomalyStrategy.survives_restart, "scales_")
 
     def __init__(self, *, voxel: float = 0.015, units: Literal["relative", "absolute"] = "relative",
                  bank_size: int = 10_000, selection: Selection = "coreset", policy: Policy = "growing",

@@ -106,7 +106,8 @@ def _learn(spec: RunSpec, folder: Path, strategy: AnomalyStrategy, independent: 
         elif position == done:
             trained_seconds = checkpoint.load_state(checkpoints, done)["facts"]["train_seconds"]
         if fresh or not ledger.has(position):
-            first, last = (position, position) if independent else (0, len(stream.test_stream) - 1)
+            alone = independent or (spec.evaluate == "new" and lesson is not lessons[-1])
+            first, last = (position, position) if alone else (0, len(stream.test_stream) - 1)
             seen = stream.test_stream[first : (position if spec.evaluate == "seen" else last) + 1]
             progress.trained = number + 1
             _score(strategy, ledger, seen, position, folder, trained_seconds)

@@ -48,7 +48,9 @@ class RunSpec:
             hashed: the same data elsewhere is the same run; `fingerprint` stands for the data.
         seed: of initialisation, training and scoring.
         fingerprint: of the dataset's content.
-        evaluate: "all" tests every task's clouds after each task, "seen" only those of the tasks seen so far.
+        evaluate: "all" tests every task's clouds after each task, "seen" only those of the tasks seen so far, "new"
+            only those of the task just learned and all of them after the last: cost grows with the number of tasks, not
+            with its square. Average, BWT and learning accuracy are the same; forgetting is then -BWT.
         save_point_scores: also keep the score of every point.
         threads, device: recorded and not hashed, but equal bytes are promised only for equal threads on the CPU.
     """

@@ -1,0 +1,82 @@
+"""Base of methods that lay every cloud on a template of its class before anything else.
+
+Reg3D-AD (Liu et al., NeurIPS 2023) and its kin register each cloud to one training cloud of its class. The same here,
+by `toolkit.ops.register`; the first cloud of a class that training meets is its template and is kept for good (thinned
+where it is dense), also by methods that otherwise keep no old data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.cloud import PointCloud
+from toolkit.ops import diagonal, voxel_downsample
+from toolkit.ops.register import Template, register
+from toolkit.store import key_of
+from toolkit.strategy import AnomalyStrategy
+
+THIN = 0.004
+"""Grid, relative to the diagonal, on which templates of more than `KEEP` points are thinned: below all that is asked of
+them, and 20,000 to 60,000 points on most parts."""
+KEEP = 20_000
+
+
+class RegisteredStrategy(AnomalyStrategy):
+    """Keeps a template per class; `place` gives a cloud's points in its frame, on the unit sphere of the template.
+
+    ``prepare`` of a subclass calls `place`; names of arguments that it depends on, ``registration`` among them, go into
+    ``prepare_arguments``.
+
+    Args:
+        registration: lay every cloud on the stored template of its class; False only centres and scales it.
+    """
+
+    def __init__(self, *, registration: bool = True, **base: Any):
+        self.registration = registration
+        super().__init__(**base)
+        self.templates_: dict[str, Tensor] = {}
+        self._ready: dict[str, tuple[Tensor, Template]] = {}
+
+    def meet(self, clouds: Sequence[PointCloud]) -> None:
+        """Keep the first cloud of each new class as its template."""
+        super().meet(clouds)
+        for cloud in clouds:
+            if cloud.category not in self.templates_:
+                dense = cloud.pos.shape[0] > KEEP
+                self.templates_[cloud.category] = (
+                    voxel_downsample(cloud.pos, THIN * diagonal(cloud.pos)) if dense else cloud.pos.clone()
+                )
+
+    def prepare_key(self, cloud: PointCloud) -> str:
+        """The template, which decides pose and scale."""
+        template = self.templates_.get(cloud.category)
+        return super().prepare_key(cloud) + ("" if template is None else key_of(template))
+
+    def place(self, cloud: PointCloud) -> Tensor:
+        """(N, 3) points of a raw cloud in the template's pose, centred on its mean and divided by its radius.
+
+        A cloud of a class without template is centred on its own mean and divided by its own radius.
+        """
+        target = self.templates_.get(cloud.category)
+        if target is None:
+            return unit_sphere(cloud.pos)
+        centre = target.mean(0)
+        radius = (target - centre).norm(dim=1).max().clamp_min(1e-12)
+        if not self.registration:
+            return (cloud.pos - cloud.pos.mean(0)) / radius
+        if cloud.pos.shape == target.shape and torch.equal(cloud.pos, target):
+            return (target - centre) / radius
+        kept = self._ready.get(cloud.category)
+        if kept is None or kept[0] is not target:
+            kept = self._ready[cloud.category] = (target, Template(target))
+        return (register(cloud.pos, kept[1], seed=self.seed).apply(cloud.pos) - centre) / radius
+
+
+def unit_sphere(pos: Tensor) -> Tensor:
+    """(N, 3) points less their mean, divided by the largest distance from it."""
+    pos = pos - pos.mean(0)
+    return pos / pos.norm(dim=1).max().clamp_min(1e-12)
