@@ -316,7 +316,8 @@ def _list(argv: list[str]) -> int:
 
 def _table(argv: list[str]) -> int:
     """``continual3d table``: one row per finished run below the given folders."""
-    from toolkit.runs.show import find_results, print_table, write_into
+    from toolkit.runs.show import find_results, markdown, print_table, write_into
+    from toolkit.runs.strategy_table import strategies_markdown
 
     parser = argparse.ArgumentParser(prog="continual3d table", description="Compare finished runs.")
     parser.add_argument("folders", nargs="+", help="folders of runs, or above runs")
@@ -324,10 +325,13 @@ def _table(argv: list[str]) -> int:
     parser.add_argument(
         "--into", metavar="FILE:NAME", help="write the Markdown between <!-- table:NAME --> and its end"
     )
+    parser.add_argument("--strategies", action="store_true", help="a row per strategy, in Markdown: paper and figures")
     options = parser.parse_args(argv)
     results = find_results(options.folders)
     if options.into:
-        write_into(options.into, results)
+        write_into(options.into, strategies_markdown(results) if options.strategies else markdown(results))
+    elif options.strategies:
+        print(strategies_markdown(results))
     else:
         print_table(results, options.format)
     return 0

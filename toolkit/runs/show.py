@@ -170,8 +170,8 @@ def shorten(name: str, width: int = 18) -> str:
     return name if len(name) <= width else name[: width - 1] + "…"
 
 
-def write_into(target: str, results: Sequence[dict[str, Any]]) -> None:
-    """Replace what stands between ``<!-- table:NAME -->`` and ``<!-- end:NAME -->`` in a file by the comparison.
+def write_into(target: str, table: str) -> None:
+    """Replace what stands between ``<!-- table:NAME -->`` and ``<!-- end:NAME -->`` in a file by a Markdown table.
 
     Raises:
         UnknownNameError: the file or its markers do not exist.
@@ -182,7 +182,7 @@ def write_into(target: str, results: Sequence[dict[str, Any]]) -> None:
     if begin not in text or end not in text:
         raise UnknownNameError(f"--into {target}: expected a file with the lines {begin} and {end}.")
     head, tail = text.split(begin)[0], text.split(end)[1]
-    Path(path).write_text(f"{head}{begin}\n{markdown(results)}\n{end}{tail}", encoding="utf-8")
+    Path(path).write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")
 
 
 def matrix(result: dict[str, Any], name: str = "object_auroc") -> np.ndarray:
