@@ -56,27 +56,33 @@ class RegisteredStrategy(AnomalyStrategy):
         template = self.templates_.get(cloud.category)
         return super().prepare_key(cloud) + ("" if template is None else key_of(template))
 
-    def place(self, cloud: PointCloud) -> Tensor:
+    def place(self, cloud: PointCloud, points: Tensor | None = None) -> Tensor:
         """(N, 3) points of a raw cloud in the template's pose, centred on its mean and divided by its radius.
 
         A cloud of a class without template is centred on its own mean and divided by its own radius.
+
+        Args:
+            cloud: what is laid on the template.
+            points: (M, 3) points in the cloud's frame to carry along; the cloud's own if None.
         """
+        points = cloud.pos if points is None else points
         target = self.templates_.get(cloud.category)
         if target is None:
-            return unit_sphere(cloud.pos)
+            return unit_sphere(cloud.pos, points)
         centre = target.mean(0)
         radius = (target - centre).norm(dim=1).max().clamp_min(1e-12)
         if not self.registration:
-            return (cloud.pos - cloud.pos.mean(0)) / radius
+            return (points - cloud.pos.mean(0)) / radius
         if cloud.pos.shape == target.shape and torch.equal(cloud.pos, target):
-            return (target - centre) / radius
+            return (points - centre) / radius
         kept = self._ready.get(cloud.category)
         if kept is None or kept[0] is not target:
             kept = self._ready[cloud.category] = (target, Template(target))
-        return (register(cloud.pos, kept[1], seed=self.seed).apply(cloud.pos) - centre) / radius
+        return (register(cloud.pos, kept[1], seed=self.seed).apply(points) - centre) / radius
 
 
-def unit_sphere(pos: Tensor) -> Tensor:
-    """(N, 3) points less their mean, divided by the largest distance from it."""
-    pos = pos - pos.mean(0)
-    return pos / pos.norm(dim=1).max().clamp_min(1e-12)
+def unit_sphere(pos: Tensor, points: Tensor | None = None) -> Tensor:
+    """(N, 3) points, `pos` itself if None, less the mean of `pos`, divided by its largest distance from it."""
+    mean = pos.mean(0)
+    radius = (pos - mean).norm(dim=1).max().clamp_min(1e-12)
+    return ((pos if points is None else points) - mean) / radius
