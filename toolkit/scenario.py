@@ -86,12 +86,20 @@ class Scenario:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def check_leaks(tasks: Sequence[Task]) -> None:
+def check_leaks(tasks: Sequence[Task], independent: bool = False) -> None:
     """No physical object may stand on both sides, and no cloud may be given for training twice.
+
+    Args:
+        tasks: of the stream.
+        independent: tasks are separate experiments, each with a fresh model: what one gives, another may test.
 
     Raises:
         LeakError: naming the first object that does.
     """
+    if independent:
+        for task in tasks:
+            check_leaks([task])
+        return
     trained: dict[tuple[str, str], str] = {}
     for task in tasks:
         for sample in task.train:

@@ -221,6 +221,12 @@ class AnomalyStrategy(SupervisedTemplate):
             if name not in self.survives_restart:
                 delattr(self, name)
 
+    def start_over(self) -> None:
+        """`restart`, and forget templates and prototypes too: the next task is an experiment of its own."""
+        self.restart()
+        for name in self._learned():
+            delattr(self, name)
+
     def _learned(self) -> list[str]:
         return [n for n in vars(self) if n.endswith("_") and not n.startswith("_")]
 

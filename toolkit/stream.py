@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,12 +81,18 @@ def anonymous_id(sample: Sample) -> str:
     return hashlib.sha1(sample.sample_id.encode()).hexdigest()[:16]
 
 
+def anonymous(sample: Sample) -> Sample:
+    """What a test experience knows of a cloud: its class and an `anonymous_id`. The label is -1, which is none."""
+    name = anonymous_id(sample)
+    return Sample(sample.category, "test", name, name, -1, subcategory=sample.subcategory)
+
+
 class CloudExperience(DatasetExperience):
     """An Avalanche experience over a CloudList.
 
     Attributes:
         clouds: the CloudList.
-        task: the scenario's task.
+        task: the scenario's task; its test samples, and for test experiences its name, are anonymous.
     """
 
     def __init__(self, clouds: CloudList, task: Task, position: int):
@@ -100,41 +107,41 @@ class CloudExperience(DatasetExperience):
         return other
 
 
-class CloudScenario(CLScenario):
-    """Avalanche's scenario object with `train_stream`, `test_stream` and the tasks they were made of."""
-
-    def __init__(self, tasks: Sequence[Task], train: list[CloudExperience], test: list[CloudExperience]):
-        super().__init__([EagerCLStream("train", train), EagerCLStream("test", test)])
-        self.tasks = list(tasks)
-
-
 def build(scenario: Scenario | Sequence[Task], dataset: CloudDataset,
-          load: Callable[[Sample], PointCloud] | None = None) -> CloudScenario:  # fmt: skip
+          load: Callable[[Sample], PointCloud] | None = None, independent: bool = False) -> CLScenario:  # fmt: skip
     """Avalanche streams of a scenario on a dataset.
 
     Args:
         scenario: a Scenario, or its tasks.
         dataset: where the clouds come from.
         load: replaces ``dataset.load``, e.g. by a cached version.
+        independent: the tasks are separate experiments (a Scenario says so itself).
+
+    Test experiences hold clouds and samples without labels, under anonymous identities.
 
     Raises:
         LeakError: an object would be on both sides of a split.
     """
+    if isinstance(scenario, Scenario):
+        independent = scenario.independent
     tasks = scenario.tasks(dataset) if isinstance(scenario, Scenario) else list(scenario)
-    check_leaks(tasks)
+    check_leaks(tasks, independent)
     load = load or dataset.load
     ids = {category: i for i, category in enumerate(dataset.categories)}
 
+    tested = {anonymous_id(s): s for task in tasks for s in task.test}
+
     def load_unlabelled(sample: Sample) -> PointCloud:
-        cloud = load(sample).unlabelled()
-        cloud.sample_id = cloud.group_id = anonymous_id(sample)  # names like "mug0_bulge0" would give the label away
+        cloud = load(tested[sample.sample_id]).unlabelled()
+        cloud.sample_id = cloud.group_id = sample.sample_id  # names like "mug0_bulge0" would give the label away
         return cloud
 
     train: list[CloudExperience] = []
     test: list[CloudExperience] = []
     for position, task in enumerate(tasks):
-        for name, samples, loader, stream in (("train", task.train, load, train),
-                                              ("test", task.test, load_unlabelled, test)):  # fmt: skip
+        blank = Task(f"task {position + 1}", (), tuple(anonymous(s) for s in task.test))
+        for name, known, samples, loader, stream in (("train", replace(task, test=blank.test), task.train, load, train),
+                                                     ("test", blank, blank.test, load_unlabelled, test)):  # fmt: skip
             clouds = CloudList(f"{name}/{position}", samples, loader, [ids[s.category] for s in samples])
-            stream.append(CloudExperience(clouds, task, position))
-    return CloudScenario(tasks, train, test)
+            stream.append(CloudExperience(clouds, known, position))
+    return CLScenario([EagerCLStream("train", train), EagerCLStream("test", test)])

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from avalanche.benchmarks import CLStream
 
 from tests.runs.test_runner import Bomb, Interrupted
 from tests.toys import Toy, ToyBank, ToyNet, ToyOpenSet
+from toolkit.cloud import PointCloud
+from toolkit.data.base import Sample
 from toolkit.errors import LeakError
 from toolkit.registry import entries, resolve
 from toolkit.runs.runner import run
@@ -25,8 +28,8 @@ def scenario_of(name, **more):
     return resolve("scenario", name)(**{**OPTIONS.get(name, {}), **more})
 
 
-def go(scenario, strategy_class, output, loggers=()):
-    dataset, continual = Toy(), resolve("continual", "Naive")()
+def go(scenario, strategy_class, output, loggers=(), dataset=None):
+    dataset, continual = dataset or Toy(), resolve("continual", "Naive")()
     strategy = strategy_class()
     method = Part(strategy_class.__name__, strategy.arguments())
     stream = Part(type(scenario).__name__, scenario.arguments())
@@ -54,6 +57,83 @@ def test_test_clouds_say_nothing_of_their_labels(name):
             text = repr(cloud.to_dict())
             assert "dent" not in text and "good" not in text
             assert not {"y", "point_y", "defect", "factors"} & set(cloud.keys())
+
+
+class Cheat(ToyBank):
+    """Looks for the label of the cloud it scores in all that it holds by public names, and notes what it found."""
+
+    def score(self, cloud):
+        if not hasattr(self, "radii_"):
+            return super().score(cloud)
+        self.found_ = [*getattr(self, "found_", []), *labels_within(self.experience), *labels_within(cloud),
+                       *labels_within(self.plugins)]  # fmt: skip
+        return super().score(cloud)
+
+
+def labels_within(thing, depth=7, seen=None):
+    """Test samples with a label, and names that give one away, that public attributes lead to."""
+    seen = set() if seen is None else seen
+    if depth == 0 or id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, Sample):
+        return [thing] if thing.split == "test" and thing.y >= 0 else []
+    if isinstance(thing, str):
+        return [thing] if "/test/" in thing else []
+    if isinstance(thing, PointCloud):
+        kept = [thing] if {"y", "point_y", "defect"} & set(thing.keys()) and "/test/" in thing.sample_id else []
+        return kept + labels_within(thing.sample_id, depth, seen)
+    if isinstance(thing, dict):
+        inner = list(thing.values())
+    elif isinstance(thing, (list, tuple, set)):
+        inner = list(thing)
+    else:
+        inner = [v for k, v in getattr(thing, "__dict__", {}).items() if not k.startswith("_") and not callable(v)]
+        inner += [getattr(thing, k) for k in ("origin_stream", "dataset") if hasattr(thing, k)]
+        inner += [e for e in [getattr(thing, "benchmark", None)] if e is not None]
+        inner += list(thing.streams.values()) if isinstance(getattr(thing, "streams", None), dict) else []
+        inner += list(thing) if isinstance(thing, CLStream) else []
+    return [label for one in inner for label in labels_within(one, depth - 1, seen)]
+
+
+@pytest.mark.parametrize("name", ["ClassIncremental", "OpenSet", "DefectIncremental"])
+def test_a_cheat_finds_no_label(name, tmp_path):
+    _, cheat, _ = go(scenario_of(name), Cheat, tmp_path)
+    assert cheat.found_ == []
+
+
+def test_the_cheat_would_find_labels_that_were_left():
+    tasks = scenario_of("ClassIncremental").tasks(Toy())
+    experience = build(tasks, Toy()).test_stream[0]
+    assert labels_within(experience) == []
+    experience.task = tasks[0]
+    assert len(labels_within(experience)) == len(tasks[0].test)
+    assert labels_within([Toy().load(tasks[0].test[0])])
+
+
+def test_a_variant_may_be_withheld_in_one_experiment_and_given_in_the_next(tmp_path):
+    class Three(Toy):
+        def scan(self):
+            return [replace(s, subcategory=s.category + s.sample_id[-1]) for s in super().scan()]
+
+    scenario, dataset = scenario_of("IntraVariance", protocol="leave_one_out"), Three(categories=2)
+    tasks = scenario.tasks(dataset)
+    assert [t.name for t in tasks] == [f"{c} without {c}{i}" for c in "ab" for i in range(3)]
+    assert build(scenario, dataset).train_stream[1].clouds.samples == list(tasks[1].train)
+    with pytest.raises(LeakError, match="twice"):
+        build(tasks, dataset)  # as one stream it would be a leak
+    _, bank, result = go(scenario, Remembers, tmp_path, dataset=dataset)
+    assert bank.templates_ == {"b": "b/train/good0"}  # of its own task alone, not of the first one that met the class
+    assert len(result["tasks"]) == 6 and result["slices"]["new_variant"]["object_auroc"] is not None
+
+
+class Remembers(ToyBank):
+    """Keeps the first training cloud it meets of each class, as registration does."""
+
+    def meet(self, clouds):
+        self.templates_ = dict(getattr(self, "templates_", {}))
+        for cloud in clouds:
+            self.templates_.setdefault(cloud.category, cloud.sample_id)
 
 
 @pytest.mark.parametrize("strategy_class", [ToyBank, ToyNet, ToyOpenSet])

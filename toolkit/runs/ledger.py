@@ -68,57 +68,62 @@ class Ledger(SupervisedPlugin):
     def __init__(self, folder: Path, tasks: Sequence[Task], keeper: LabelKeeper,
                  slices: Sequence[Slice] = (), save_point_scores: bool = False):  # fmt: skip
         super().__init__()
-        self.folder, self.keeper, self.save_point_scores = folder, keeper, save_point_scores
+        self.folder, self._keeper, self.save_point_scores = folder, keeper, save_point_scores
         self.slices = slices
-        self.samples = {anonymous_id(s): s for task in tasks for s in task.test}
+        self._samples = {anonymous_id(s): s for task in tasks for s in task.test}
         self.begin(-1)
 
     def begin(self, trained_on: int) -> None:
         """Start the row of scores made after training on experience `trained_on`."""
         self.trained_on = trained_on
-        self.objects: list[dict[str, Any]] = []
-        self.points: list[dict[str, Any]] = []
-        self.maps: dict[str, Any] = {}
+        self._objects: list[dict[str, Any]] = []
+        self._points: list[dict[str, Any]] = []
+        self._maps: dict[str, Any] = {}
         self._open: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Note the scores of one cloud."""
-        sample = self.samples[strategy.mb_cloud.sample_id]
+        sample = self._samples[strategy.mb_cloud.sample_id]
         scores = strategy.mb_map.point.numpy()
         slices = [s.name for s in self.slices if s.keeps(sample, self.trained_on)]
-        self.objects.append(dict(zip(COLUMNS, [
+        self._objects.append(dict(zip(COLUMNS, [
             self.trained_on, strategy.experience.current_experience, sample.category,
             sample.subcategory or sample.category, sample.sample_id, sample.group_id, sample.defect, sample.y,
             strategy.mb_map.object, strategy.mb_cloud.category, "".join(f";{n}" for n in slices) + ";"])))  # fmt: skip
-        labels = self.keeper.labels(sample)
+        labels = self._keeper.labels(sample)
         if labels is not None:
             for name in ("", *slices):
                 self._open.setdefault((sample.category, name), []).append((scores, labels))
         if self.save_point_scores:
-            self.maps[sample.sample_id] = strategy.mb_map.point
+            self._maps[sample.sample_id] = strategy.mb_map.point
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Point metrics of each category and slice: all points of its test clouds of this experience together."""
         for (category, name), pairs in self._open.items():
             score = np.concatenate([p[0] for p in pairs])
             label = np.concatenate([p[1] for p in pairs])
-            self.points.append({
+            self._points.append({
                 "trained_on": self.trained_on, "experience": strategy.experience.current_experience,
                 "category": category, "slice": name, "points": len(score), "defective_points": int(label.sum()),
                 "point_auroc": float(auroc(score, label)),
                 "point_ap": float(average_precision(score, label))})  # fmt: skip
         self._open = {}
 
+    @property
+    def scored(self) -> int:
+        """Number of clouds scored since `begin`."""
+        return len(self._objects)
+
     def commit(self) -> None:
         """Write the row. Until then nothing of it is on disk."""
         if self.save_point_scores:
             from safetensors.torch import save_file
 
-            maps = {name: scores.contiguous() for name, scores in self.maps.items()}
+            maps = {name: scores.contiguous() for name, scores in self._maps.items()}
             write_atomically(self.folder / "point_scores" / f"{self.trained_on}.safetensors",
                              lambda path: save_file(maps, path))  # fmt: skip
-        write_parquet(self._path("points", self.trained_on), pd.DataFrame(self.points, columns=POINT_COLUMNS))
-        write_parquet(self._path("objects", self.trained_on), pd.DataFrame(self.objects, columns=COLUMNS))
+        write_parquet(self._path("points", self.trained_on), pd.DataFrame(self._points, columns=POINT_COLUMNS))
+        write_parquet(self._path("objects", self.trained_on), pd.DataFrame(self._objects, columns=COLUMNS))
 
     def has(self, trained_on: int) -> bool:
         """Whether that row was committed."""

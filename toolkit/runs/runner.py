@@ -59,7 +59,7 @@ def run(spec: RunSpec, scenario: Scenario, dataset: CloudDataset, strategy: Anom
         write_yaml(folder / "spec.yaml", spec.as_dict())
         load = dataset.load if store is None else lambda sample: cached_load(dataset, sample, store)
         keeper = LabelKeeper(lambda sample: scenario.transform(sample, load(sample)))
-        stream = build(tasks, dataset, load=keeper.load)
+        stream = build(tasks, dataset, load=keeper.load, independent=scenario.independent)
         slices = scenario.slices(dataset, tasks)
         ledger = Ledger(folder, tasks, keeper, slices, spec.save_point_scores)
         lessons = joint_lesson(stream.train_stream) if continual.joint else list(stream.train_stream)
@@ -99,7 +99,7 @@ def _learn(spec: RunSpec, folder: Path, strategy: AnomalyStrategy, independent: 
         if fresh:
             begin = time.perf_counter()
             if independent:
-                strategy.restart()
+                strategy.start_over()
             strategy.train(lesson)
             trained_seconds = time.perf_counter() - begin
             checkpoint.save(checkpoints, position, strategy, remembered, {"train_seconds": trained_seconds})
@@ -127,7 +127,7 @@ def _score(strategy: AnomalyStrategy, ledger: Ledger, experiences: Any, position
     seconds = time.perf_counter() - begin
     write_json(folder / "rows" / f"cost_{position}.json", {
         "trained_on": position, "train_seconds": trained_seconds, "score_seconds": seconds,
-        "clouds_scored": len(ledger.objects), "state_bytes": state_bytes(strategy),
+        "clouds_scored": ledger.scored, "state_bytes": state_bytes(strategy),
         "peak_memory_mb": peak_memory_mb()})  # fmt: skip
     ledger.commit()
 

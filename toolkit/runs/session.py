@@ -170,10 +170,11 @@ def print_stream(scenario: Scenario, dataset: Any) -> None:
     tasks = scenario.tasks(dataset)
     from toolkit.scenario import check_leaks
 
-    check_leaks(tasks)
+    check_leaks(tasks, scenario.independent)
     table = Table(title=f"{type(scenario).__name__} on {type(dataset).__name__}: {len(tasks)} tasks")
-    for column in ("task", "categories", "variants", "train", "known defects", "test normal", "test defective"):
-        table.add_column(column, justify="left" if column in ("categories", "known defects") else "right")
+    words = ("task", "categories", "variants", "only in the test", "known defects")
+    for column in ("", *words[:-1], "train", words[-1], "test normal", "test defective"):
+        table.add_column(column, justify="left" if column in words else "right")
     for number, task in enumerate(tasks, 1):
         table.add_row(str(number), *stream_row(task))
     Console(width=None if os.isatty(1) else 140).print(table)
@@ -186,7 +187,16 @@ def stream_row(task: Task) -> list[str]:
         if sample.y:
             known[sample.defect] = known.get(sample.defect, 0) + 1
     defective = sum(s.y for s in task.test)
-    variants = {(s.category, s.subcategory or s.category) for s in (*task.train, *task.test)}
-    return [", ".join(task.categories), str(len(variants)), str(len(task.train) - sum(known.values())),
+    trained, tested = ({(s.category, s.subcategory) for s in part if s.subcategory and s.subcategory != s.category}
+                       for part in (task.train, task.test))  # fmt: skip
+    categories = ", ".join(task.categories)
+    return [task.name if task.name != "+".join(task.categories) else "", categories, _names(trained),
+            _names(tested - trained), str(len(task.train) - sum(known.values())),
             ", ".join(f"{n} {d}" for d, n in sorted(known.items())) or "-",
             str(len(task.test) - defective), str(defective)]  # fmt: skip
+
+
+def _names(variants: set[tuple[str, str]], most: int = 6) -> str:
+    """Names of variants, or how many there are."""
+    listed = sorted(name for _, name in variants)
+    return ", ".join(listed) if 0 < len(listed) <= most else str(len(listed)) if listed else "-"
