@@ -151,7 +151,7 @@ class CloudBatch(Batch):
         """Batch of clouds; an `EmptyBatch` for none."""
         if not clouds:
             return EmptyBatch()
-        return cls.from_data_list(list(clouds))
+        return cls.from_data_list(list(clouds), exclude_keys=["file_order"])  # which small clouds lack
 
     def __len__(self) -> int:
         return self.num_graphs

@@ -233,7 +233,9 @@ def _tensors(entry: Mapping[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
 
 
 def cached_load(dataset: CloudDataset, sample: Sample, store: Store | None) -> PointCloud:
-    """``dataset.load(sample)``, parsed once and then read from the store; without a store, parsed every time.
+    """``dataset.load(sample)``, large clouds sorted (see `toolkit.zorder`), parsed once and then read from the store.
+
+    Without a store it is parsed and sorted every time, so that a cache changes no result.
 
     The key holds the reader, its version and options, the sample, and path, size and modification time of every file
     that the reader names for it, so a changed file is noticed. Readers that are no `FileDataset` are known by their
@@ -244,9 +246,10 @@ def cached_load(dataset: CloudDataset, sample: Sample, store: Store | None) -> P
     """
     from toolkit.cloud import PointCloud
     from toolkit.data.layout import FileDataset
+    from toolkit.zorder import SORT_FROM, in_z_order
 
     if store is None:
-        return dataset.load(sample)
+        return in_z_order(dataset.load(sample))
     source: Any
     if isinstance(dataset, FileDataset):
         try:
@@ -257,10 +260,10 @@ def cached_load(dataset: CloudDataset, sample: Sample, store: Store | None) -> P
     else:
         source = dataset.fingerprint()
     facts = {f.name: getattr(sample, f.name) for f in dataclasses.fields(sample) if f.name != "extra"}
-    key = key_of("cloud", type(dataset).__name__, source, facts)
+    key = key_of("cloud", SORT_FROM, type(dataset).__name__, source, facts)
 
     def make() -> dict[str, Tensor]:
-        values = dataset.load(sample).to_dict()
+        values = in_z_order(dataset.load(sample)).to_dict()
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         plain = json.dumps({name: value for name, value in values.items() if name not in tensors})
         return {**tensors, "plain": torch.frombuffer(bytearray(plain.encode()), dtype=torch.uint8)}

@@ -7,15 +7,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.data.miniatures import anomaly_shapenet, ball
+from toolkit.cloud import AnomalyMap
 from toolkit.data.anomaly_shapenet import AnomalyShapeNet
 from toolkit.data.base import CloudDataset, Sample
 from toolkit.data.files import write_labels, write_pcd
 from toolkit.errors import CloudError, OutputError
 from toolkit.store import Store, cached_load, default_folder, key_of
+from toolkit.strategy import AnomalyStrategy
+from toolkit.zorder import SORT_FROM, in_file_order, in_z_order
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -283,6 +287,89 @@ def test_datasets_without_files_are_known_by_their_fingerprint(store):
     assert Made.made == 1
     dataset.seed = 1
     assert np.array_equal(cached_load(dataset, dataset.samples[0], store).pos.numpy(), ball(1))
+
+
+class Large(CloudDataset):
+    """Clouds of 40,000 points in random order and one small one; points left of the middle are marked defective."""
+
+    sizes = {"train/0": 40_000, "test/0": 40_000, "test/1": 500}
+
+    def scan(self):
+        return [Sample("a", name.split("/")[0], f"a/{name}", f"a/{name}", int(name == "test/0")) for name in self.sizes]
+
+    def load(self, sample):
+        from toolkit.cloud import PointCloud
+
+        pos = torch.from_numpy(ball(len(sample.sample_id), self.sizes[sample.sample_id[2:]]))
+        point_y = (pos[:, 0] < 0) & bool(sample.y)
+        return PointCloud(pos, category="a", sample_id=sample.sample_id, y=sample.y, point_y=point_y,
+                          serial=torch.arange(len(pos)), other=torch.ones(3))  # fmt: skip
+
+    def fingerprint(self):
+        return "large"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_large_clouds_come_sorted_with_the_way_back(store, cached):
+    dataset = Large()
+    for sample in dataset.samples:
+        plain = dataset.load(sample)
+        for _ in range(2):  # made, then read
+            cloud = cached_load(dataset, sample, store if cached else None)
+            if len(plain.pos) < SORT_FROM:
+                same(cloud, plain)
+                continue
+            assert not torch.equal(cloud.pos, plain.pos)
+            step, before = ((c.pos[1:] - c.pos[:-1]).norm(dim=1).mean() for c in (cloud, plain))
+            assert step < before / 20  # neighbours in the list are neighbours in space
+            for name in ("pos", "point_y", "serial"):
+                assert torch.equal(in_file_order(cloud, cloud[name]), plain[name]), name
+                assert torch.equal(cloud[name], plain[name][cloud.file_order.long()]), name
+            assert torch.equal(cloud.other, plain.other)
+            assert in_z_order(cloud) is cloud
+
+
+def test_points_left_out_keep_their_order():
+    cloud = in_z_order(Large().load(Large().samples[-1]))
+    rows = torch.randperm(len(cloud.pos), generator=torch.Generator().manual_seed(0))[:1000]
+    part = cloud.clone_shallow()
+    part.pos, part.serial, part.file_order = cloud.pos[rows], cloud.serial[rows], cloud.file_order[rows]
+    assert torch.equal(in_file_order(part, part.serial), part.serial.sort().values)
+
+
+class Numbered(AnomalyStrategy):
+    """Scores a point by its x coordinate, and keeps the order in which it was given them."""
+
+    def fit(self, clouds):
+        pass
+
+    def score(self, cloud):
+        self.seen = cloud.pos
+        return AnomalyMap(-cloud.pos[:, 0].contiguous(), float(cloud.pos.shape[0]))
+
+
+def test_scores_are_in_the_order_of_the_file_whatever_order_the_strategy_saw(tmp_path, store):
+    """The whole way: cache, stream, strategy, ledger, stored point scores and point metrics; then a single cloud."""
+    from safetensors.torch import load_file
+
+    from scenarios.class_incremental import ClassIncremental
+    from toolkit.continual import Naive
+    from toolkit.runs.load import score_cloud
+    from toolkit.runs.runner import run
+    from toolkit.runs.spec import Part, RunSpec
+
+    dataset, strategy, scenario = Large(), Numbered(store=store), ClassIncremental("even:1")
+    spec = RunSpec(Part("ClassIncremental", scenario.arguments()), Part("Large"), Part("Numbered"), Part("Naive"), 0,
+                   dataset.fingerprint(), save_point_scores=True)  # fmt: skip
+    folder = run(spec, scenario, dataset, strategy, Naive(), tmp_path / "runs", store=store)
+    scores = load_file(folder / "point_scores" / "0.safetensors")
+    for sample in dataset.select(split="test"):
+        assert torch.equal(scores[sample.sample_id], -dataset.load(sample).pos[:, 0])
+    metrics = pd.read_parquet(folder / "point_metrics.parquet")
+    assert metrics["point_auroc"].iloc[-1] > 0.7  # labels and scores meet in one order: x decides over both
+    large = dataset.load(dataset.select(split="test")[0]).unlabelled()
+    assert torch.equal(score_cloud(strategy, large).point, -large.pos[:, 0])
+    assert not torch.equal(strategy.seen, large.pos)
 
 
 def test_second_read_is_twenty_times_faster_than_genfromtxt(tmp_path, store):

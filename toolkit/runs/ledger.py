@@ -16,6 +16,7 @@ from toolkit.metrics import auroc, average_precision
 from toolkit.runs.files import write_atomically, write_parquet
 from toolkit.scenario import Slice, Task
 from toolkit.stream import anonymous_id
+from toolkit.zorder import in_file_order
 
 COLUMNS = ["trained_on", "experience", "category", "subcategory", "sample_id", "group_id", "defect", "y",
            "object_score", "given_category", "slices"]  # fmt: skip
@@ -95,7 +96,7 @@ class Ledger(SupervisedPlugin):
             for name in ("", *slices):
                 self._open.setdefault((sample.category, name), []).append((scores, labels))
         if self.save_point_scores:
-            self._maps[sample.sample_id] = strategy.mb_map.point
+            self._maps[sample.sample_id] = in_file_order(strategy.mb_cloud, strategy.mb_map.point)
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Point metrics of each category and slice: all points of its test clouds of this experience together."""

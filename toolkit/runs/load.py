@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,11 +159,14 @@ def score_cloud(strategy: AnomalyStrategy, cloud: PointCloud) -> AnomalyMap:
 
     from toolkit.identify import nearest_category
     from toolkit.strategy import seeded
+    from toolkit.zorder import in_file_order, in_z_order
 
     if strategy.category_at_test == "inferred":
         cloud.category = cloud.subcategory = nearest_category(getattr(strategy, "prototypes_", {}), cloud)
+    placed = in_z_order(cloud)  # as in a run
     with torch.no_grad(), seeded(strategy.seed, "score", cloud.sample_id):
-        return strategy.score(cloud).check(cloud)
+        scored = strategy.score(placed).check(placed)
+    return scored if placed is cloud else replace(scored, point=in_file_order(placed, scored.point))
 
 
 def _build(kind: str, part: Part) -> Any:
