@@ -225,7 +225,7 @@ class AnomalyStrategy(SupervisedTemplate):
         """`restart`, and forget templates and prototypes too: the next task is an experiment of its own."""
         self.restart()
         for name in self._learned():
-            delattr(self, name)
+            setattr(self, name, {})  # all are dicts by category, which the constructor made and methods rely on
 
     def _learned(self) -> list[str]:
         return [n for n in vars(self) if n.endswith("_") and not n.startswith("_")]
