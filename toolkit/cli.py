@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from toolkit.errors import Continual3DError, HyperparameterError, UnknownNameError
 from toolkit.registry import entries, resolve
+from toolkit.runs.spec import evaluation
 
 DEFAULTS = {"strategy": "BTF", "dataset": "Synthetic", "continual": "Naive"}
 _GIVEN_ELSEWHERE = {
@@ -125,12 +126,21 @@ def run_scenario(name: str, argv: list[str]) -> int:
 
     chosen = {f: options[f] for f in _fields(scenario_class)}
     arguments = {kind: _without_name(options[kind]) for kind in DEFAULTS}
-    if not options.orders:
-        return run_session([scenario_class(**chosen)], classes, arguments, options)
-    if "order" not in chosen:
-        raise HyperparameterError(f"--orders: {scenario_class.__name__} has no order of categories.")
-    orders = [f"random:{i}" for i in range(options.orders)]
-    return run_session([scenario_class(**{**chosen, "order": o}) for o in orders], classes, arguments, options)
+    repeated: dict[str, list[Any]] = {
+        "order": [f"random:{i}" for i in range(options.orders)],
+        "draw": list(range(1, options.draws + 1)),
+    }
+    scenarios = [scenario_class(**chosen)]
+    for field, values in repeated.items():
+        if values and field not in chosen:
+            what = "order of categories" if field == "order" else "draw of known defects"
+            raise HyperparameterError(f"--{field}s: {scenario_class.__name__} has no {what}.")
+        scenarios = [dataclasses.replace(s, **{field: v}) for s in scenarios for v in values] if values else scenarios
+    if options.curve:
+        from toolkit.runs.curve import run_curve
+
+        return run_curve(scenarios, options.curve, classes, arguments, options)
+    return run_session(scenarios, classes, arguments, options)
 
 
 def parse_run(name: str, argv: Sequence[str] = (), config: dict[str, Any] | None = None) -> tuple[dict[str, Any], Any]:
@@ -152,7 +162,9 @@ def parse_run(name: str, argv: Sequence[str] = (), config: dict[str, Any] | None
     preset = _preset_in(argv) if config is None else str(config.get("preset", "small"))
     parser.set_defaults({f"strategy.{n}": v for n, v in classes["strategy"].of_preset(preset).items()})
     try:
-        return classes, parser.parse_args(argv) if config is None else parser.parse_object(config)
+        options = parser.parse_args(argv) if config is None else parser.parse_object(config)
+        evaluation(options.evaluate)
+        return classes, options
     except argparse.ArgumentError as error:
         raise HyperparameterError(f"{error}{_hint(str(error), parser)}") from None
 
@@ -169,14 +181,19 @@ def _parser(scenario_class: type, classes: dict[str, Any]) -> Any:
     run.add_argument("--output", type=str, default="runs", help="folder of all runs")
     run.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
     run.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 = as many as cores")
-    run.add_argument("--evaluate", type=Literal["all", "seen", "new"], default="all",
-                     help="after each task test all tasks, those seen so far, or the new one (and all after the last "
-                     "task): for streams of hundreds of tasks")  # fmt: skip
+    run.add_argument("--evaluate", type=str, default="all",
+                     help="after each task test all tasks, those seen so far, the new one, or sampled:K, the new one "
+                     "and K earlier ones; the last two suit streams of hundreds of tasks")  # fmt: skip
     run.add_argument("--category-at-test", type=Literal["known", "inferred"], default="known",
                      help="give the strategy the class name of test clouds, as published protocols do, or withhold it "
                      "and take the class of the nearest training cloud")  # fmt: skip
     run.add_argument("--orders", type=int, default=0,
                      help="run that many random orders of the categories and compare")  # fmt: skip
+    run.add_argument("--draws", type=int, default=0,
+                     help="run draws 1, 2, .. of the known defects and compare")  # fmt: skip
+    run.add_argument("--curve", type=str, default="",
+                     help="open_set: shots or known, with values if wanted (shots:1,2,4): a run per value and draw, "
+                     "all tested on the same clouds; table, figures and CSV")  # fmt: skip
     run.add_argument("--save-point-scores", action="store_true", help="keep the score of every point")
     run.add_argument("--dry-run", action="store_true", help="print the stream and stop")
     run.add_argument("--figures", type=bool, default=True, help="draw figures when the run is done")

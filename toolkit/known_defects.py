@@ -22,9 +22,10 @@ PRESETS = {
     "OpenIndustry": ("bump", "deformation"),
     "Real3DAD": ("bulge",),
     "AnomalyShapeNet": ("bulge",),
+    "AnomalyIntraVariance": ("bulge",),
     "Synthetic": ("bulge",),
 }
-"""Known types of the Open3D-AD paper code per dataset; for our synthetic dataset the same as Anomaly-ShapeNet."""
+"""Known types of the Open3D-AD paper code per dataset. The last two are ours: they have Anomaly-ShapeNet's types."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def known_types(known: str, dataset: CloudDataset) -> tuple[str, ...]:
     if known == "paper":
         if name not in PRESETS:
             raise UnknownNameError(
-                f"--known paper: no preset for {name}; name types of it: {', '.join(sorted(counts))}."
+                f"--known paper: no preset for {name}; name types of it, joined by +: {', '.join(sorted(counts))}."
             )
         chosen: Sequence[str] = [t for t in PRESETS[name] if t in counts]
         if not chosen:

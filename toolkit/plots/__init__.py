@@ -9,7 +9,9 @@ from toolkit.plots.clouds import ScoredCloud, best_view, cloud, clouds
 from toolkit.plots.critical_difference import critical_difference
 from toolkit.plots.forgetting_lines import forgetting_lines
 from toolkit.plots.frames import matrices_frame, stability_plasticity_frame, transfer_frame
+from toolkit.plots.known_curve import known_curve
 from toolkit.plots.known_unknown import known_unknown
+from toolkit.plots.level_set import level_set
 from toolkit.plots.openness_curve import openness_curve
 from toolkit.plots.pareto import pareto, pareto_front
 from toolkit.plots.r_matrix import r_matrix
@@ -30,7 +32,9 @@ __all__ = [
     "critical_difference",
     "data_of",
     "forgetting_lines",
+    "known_curve",
     "known_unknown",
+    "level_set",
     "matrices_frame",
     "openness_curve",
     "pareto",

@@ -10,7 +10,8 @@ from typing import Any
 
 from toolkit.registry import resolve
 
-_NOT_THE_RUN = ("config", "output", "figures", "logger", "dry_run", "orders", "cache", "threads", "device")
+_NOT_THE_RUN = ("config", "output", "figures", "logger", "dry_run", "orders", "draws", "curve", "cache", "threads",
+                "device")  # fmt: skip
 """Options that change where and how a run is made, not what it is."""
 
 

@@ -27,9 +27,10 @@ def summarise(spec: RunSpec, scenario: Scenario, slices: Sequence[Slice], object
         environment: versions and hardware.
 
     Returns:
-        ``final`` holds means over categories after the last experience (after its own where tasks are independent).
-        Rows of ``matrices`` are the states of training -1 (before any), 0, .., T-1; columns the experiences; null where
-        nothing was scored. ``slices`` repeats both for each part of the test clouds that the scenario names.
+        ``given`` says per task how many normal and known defective clouds training got. ``final`` holds means over
+        categories after the last experience (after its own where tasks are independent). Rows of ``matrices`` are the
+        states of training -1 (before any), 0, .., T-1; columns the experiences; null where nothing was scored.
+        ``slices`` repeats both for each part of the test clouds that the scenario names.
     """
     count = len(tasks)
     everything = _Part(objects, points[points["slice"] == ""], count, scenario.independent)
@@ -49,6 +50,7 @@ def summarise(spec: RunSpec, scenario: Scenario, slices: Sequence[Slice], object
         "hash": spec.hash,
         "tasks": [task.name for task in tasks],
         "categories": [task.categories for task in tasks],
+        "given": [_given(task) for task in tasks],
         "independent_tasks": scenario.independent,
         "final": everything.final(),
         "continual": continual_figures(everything, scenario.independent),
@@ -59,6 +61,15 @@ def summarise(spec: RunSpec, scenario: Scenario, slices: Sequence[Slice], object
         "cost": cost,
         "environment": environment,
     }
+
+
+def _given(task: Task) -> dict[str, Any]:
+    """What a task gives for training: number of normal clouds, and of known ones by type."""
+    known: dict[str, int] = {}
+    for sample in task.train:
+        if sample.y:
+            known[sample.defect] = known.get(sample.defect, 0) + 1
+    return {"normal": len(task.train) - sum(known.values()), "known": known}
 
 
 class _Part:
