@@ -37,7 +37,7 @@ from torch import Tensor, nn
 import toolkit.ops
 from toolkit.cloud import AnomalyMap, CloudBatch, PointCloud
 from toolkit.defects.npg import KINDS, NPG
-from toolkit.nn.implicit import CloudField, GridField
+from toolkit.nn.implicit import EDGE, CloudField, GridField
 from toolkit.nn.registered import RegisteredStrategy
 from toolkit.strategy import Output, at_least, content_hash, one_of
 from toolkit.tuning.space import Categorical, Float, Space
@@ -85,6 +85,8 @@ class DLF3AD(RegisteredStrategy):
         width: of the decoder.
         kinds: of noisy points, in equal shares: surface, gaussian, uniform, patch.
         queries: noisy points per cloud and step.
+        signed: distances are negative on the inner side; False: an unsigned field, which open surfaces can have without
+            a seam.
         tau: distances are truncated at this, in units of the template's radius.
         margin: points farther away than this are pushed off the surface at least as far.
         pull_push: weight of the pull and push terms.
@@ -113,12 +115,13 @@ class DLF3AD(RegisteredStrategy):
 
     def __init__(self, *, mode: Literal["field", "encoder"] = "field", resolutions: tuple[int, ...] = (4, 8, 16, 32),
                  channels: int = 8, width: int = 64, kinds: tuple[str, ...] = KINDS, queries: int = 4096,
-                 tau: float = 0.1, margin: float = 0.02, pull_push: float = 0.5, eikonal: float = 0.0,
+                 signed: bool = True, tau: float = 0.1, margin: float = 0.02, pull_push: float = 0.5, eikonal: float = 0.0,
                  context: int = 2048, surface_points: int = 8192, smooth: int = 32, top_share: float = 0.01,
                  epochs: int = 400, batch_size: int = 4, lr: float = 5e-3, weight_decay: float = 0.0,
                  **base: Any):  # fmt: skip
         self.mode, self.resolutions, self.channels, self.width = mode, tuple(resolutions), channels, width
-        self.kinds, self.queries, self.tau, self.margin = tuple(kinds), queries, tau, margin
+        self.kinds, self.queries, self.signed = tuple(kinds), queries, signed
+        self.tau, self.margin = tau, margin
         self.pull_push, self.eikonal, self.context, self.surface_points = pull_push, eikonal, context, surface_points
         self.smooth, self.top_share = smooth, top_share
         one_of(self, mode=("field", "encoder"))
@@ -167,7 +170,8 @@ class DLF3AD(RegisteredStrategy):
         """Noisy points around a training cloud, with their distances, anew each time."""
         pos, normal = self._surface(cloud)
         made = self._npg.queries(pos, normal, self.generator, self.queries)
-        batch = PointCloud(made.pos, distance=made.distance, kind=made.kind).update_facts(cloud)
+        distance = made.distance if self.signed else made.distance.abs()
+        batch = PointCloud(made.pos, distance=distance, kind=made.kind).update_facts(cloud)
         if self.mode == "encoder":
             noisy = self._npg(pos, normal, self.generator).pos
             batch.context = noisy[torch.randint(noisy.shape[0], (self.context,), generator=self.generator)][None]
@@ -208,6 +212,15 @@ class DLF3AD(RegisteredStrategy):
             rows = torch.linspace(0, pos.shape[0] - 1, min(self.context, pos.shape[0])).long()
             about = pos[rows].to(self.device)
         return torch.cat([field(part.to(self.device), about).detach().cpu() for part in pos.split(1 << 16)])
+
+    def volume(self, category: str, nodes: int = 96) -> Tensor:
+        """(nodes, nodes, nodes) field of a class over the cube of half-side `EDGE`, axes z, y, x (mode field).
+
+        ``toolkit.plots.level_set(volume, EDGE)`` draws the learned surface.
+        """
+        axis = torch.linspace(-EDGE, EDGE, nodes)
+        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+        return self.distance(torch.stack([x, y, z], -1).view(-1, 3), category).view(nodes, nodes, nodes)
 
     def score(self, cloud: PointCloud) -> AnomalyMap:
         """Distance of each point to the learned surface."""
