@@ -13,8 +13,7 @@ Different by default; in brackets what gives the published way back:
   the field's datasets reach (``units="absolute", voxel=0.5``).
 * Points are averaged per voxel and only these means are described. Clouds of any density then give the same features,
   noise is averaged out, and a million points cost little more than 8,000. The published code describes points of the
-  full cloud by their 100 nearest, so that the neighbourhood shrinks as density grows (``stride=100``; it takes one
-  point in 500 at test time, we one in 100).
+  full cloud by their 100 nearest, so that the neighbourhood shrinks as density grows (``stride=100, test_stride=500``).
 * Normals from 3 voxels, not 2, which on the grid are some 12 points; pointing away from the centroid, as without a rule
   for their sign FPFH changes with the pose (``normal_radius=2``).
 * Square roots of the histograms are compared (Hellinger distance): a count's noise grows with its root
@@ -33,7 +32,7 @@ from typing import Any, Literal
 
 import torch
 
-from toolkit.cloud import PointCloud
+from toolkit.cloud import AnomalyMap, PointCloud
 from toolkit.nn.bank import BankStrategy
 from toolkit.nn.fpfh_grid import describe
 from toolkit.strategy import at_least, one_of
@@ -46,8 +45,9 @@ class BTF(BankStrategy):
 
     Args:
         features: FPFH, centred coordinates, or both side by side.
-        stride: describe every n-th point of the cloud, from all its points, instead of the mean point of each voxel;
+        stride: describe every n-th point of the file, from all points, instead of the mean point of each voxel;
             0 = voxels.
+        test_stride: the same for clouds that are scored; 0 = as stride.
         normal_radius: neighbourhood of normals, in voxels.
         normal_k: at most so many neighbours for normals.
         fpfh_radius: neighbourhood of FPFH, in voxels.
@@ -63,22 +63,40 @@ class BTF(BankStrategy):
     prepare_arguments = ("features", "voxel", "units", "stride", "normal_radius", "normal_k", "fpfh_radius", "fpfh_k",
                          "hellinger", "raw_weight")  # fmt: skip
 
-    def __init__(self, *, features: Literal["fpfh", "raw", "both"] = "fpfh", stride: int = 0,
+    def __init__(self, *, features: Literal["fpfh", "raw", "both"] = "fpfh", stride: int = 0, test_stride: int = 0,
                  normal_radius: float = 3.0, normal_k: int = 30, fpfh_radius: float = 5.0, fpfh_k: int = 100,
                  hellinger: bool = True, raw_weight: float = 0.3, bank_size: int = 10_000,
                  selection: Literal["coreset", "stride"] = "stride", **options: Any):  # fmt: skip
-        self.features, self.stride = features, stride
+        self.features, self.stride, self.test_stride = features, stride, test_stride
         self.normal_radius, self.normal_k = normal_radius, normal_k
         self.fpfh_radius, self.fpfh_k = fpfh_radius, fpfh_k
         self.hellinger, self.raw_weight = hellinger, raw_weight
-        at_least(self, stride=0, normal_radius=1e-6, normal_k=3, fpfh_radius=1e-6, fpfh_k=2, raw_weight=1e-6)
+        at_least(self, stride=0, test_stride=0, normal_radius=1e-6, normal_k=3, fpfh_radius=1e-6, fpfh_k=2,
+                 raw_weight=1e-6)  # fmt: skip
         one_of(self, features=("fpfh", "raw", "both"))
         super().__init__(bank_size=bank_size, selection=selection, **options)
 
+    def score(self, cloud: PointCloud) -> AnomalyMap:
+        """As the base class, from every `test_stride`-th point where that is set."""
+        cloud = cloud.clone_shallow()
+        cloud.scored = True
+        return super().score(cloud)
+
+    def _stride_of(self, cloud: PointCloud) -> int:
+        return self.test_stride or self.stride if "scored" in cloud else self.stride
+
+    def prepare_key(self, cloud: PointCloud) -> str:
+        """The size of the class and the stride."""
+        return f"{super().prepare_key(cloud)} {self._stride_of(cloud)}"
+
     def prepare(self, cloud: PointCloud) -> PointCloud:
         """The described points with their features."""
-        voxel = self.voxel_of(cloud)
-        pos, feature = describe(cloud.check(minimum=3).pos, voxel, stride=self.stride, hellinger=self.hellinger,
+        voxel, stride = self.voxel_of(cloud), self._stride_of(cloud)
+        rows = None
+        if stride:
+            place = cloud.file_order.long() if "file_order" in cloud else torch.arange(cloud.pos.shape[0])
+            rows = (place % stride == 0).nonzero().squeeze(1)
+        pos, feature = describe(cloud.check(minimum=3).pos, voxel, rows=rows, hellinger=self.hellinger,
                                 normal_radius=self.normal_radius, normal_k=self.normal_k, fpfh_radius=self.fpfh_radius,
                                 fpfh_k=self.fpfh_k, histograms=self.features != "raw")  # fmt: skip
         if self.features != "fpfh":

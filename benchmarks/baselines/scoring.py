@@ -13,17 +13,24 @@ def three_metrics(score: np.ndarray, y: np.ndarray) -> tuple[float, float, float
     return roc_auc_score(y, score), average_precision_score(y, score), float(f1.max())
 
 
-def thresholded_au_pro(score: np.ndarray, region: np.ndarray, limit: float, levels: int) -> float:
-    """Area under the per-region overlap up to a false positive rate, from `levels` thresholds and their masks."""
-    normal = region == 0
-    members = [region == number for number in range(1, int(region.max()) + 1)]
+def thresholded_au_pro(scores: list[np.ndarray], regions: list[np.ndarray], limit: float, levels: int) -> float:
+    """Area under the per-region overlap up to a false positive rate, from `levels` thresholds and their masks.
+
+    Each threshold makes a mask of every cloud anew, which is counted on its normal points and on each of its regions.
+    """
+    normal = [region == 0 for region in regions]
+    members = [[region == number for number in np.unique(region[region > 0])] for region in regions]
+    calm = np.concatenate([score[mask] for score, mask in zip(scores, normal)])
     rates, overlaps = [0.0], [0.0]
-    for threshold in np.quantile(score[normal], np.linspace(1, max(0.0, 1 - 1.2 * limit), levels)):
-        flagged = score >= threshold
-        rates.append(float(flagged[normal].mean()))
-        overlaps.append(float(np.mean([flagged[member].mean() for member in members])))
-    order = np.argsort(rates)
-    rate, overlap = np.array(rates)[order], np.array(overlaps)[order]
+    for threshold in np.quantile(calm, np.linspace(1, max(0.0, 1 - 1.2 * limit), levels)):
+        false, shares = 0, []
+        for score, mask, parts in zip(scores, normal, members):
+            flagged = score >= threshold
+            false += int(flagged[mask].sum())
+            shares += [float(flagged[part].mean()) for part in parts]
+        rates.append(false / len(calm))
+        overlaps.append(float(np.mean(shares)))
+    rate, overlap = np.array(rates), np.array(overlaps)
     inside = rate <= limit
     edge = np.interp(limit, rate, overlap)
     return float(np.trapezoid([*overlap[inside], edge], [*rate[inside], limit]) / limit)

@@ -45,6 +45,12 @@ def test_by_order_keeps_digits_over_long_files():
     assert smooth_by_order(value)[-400] == pytest.approx(1e-3, rel=1e-4)
 
 
+def test_by_order_of_a_cloud_that_was_sorted_since():
+    value, order = noise(700), shuffled(700)
+    out = smooth_by_order(value[order], 51, file_order=order.int())
+    assert torch.equal(out, smooth_by_order(value, 51)[order])
+
+
 def test_bad_input(cloud):
     with pytest.raises(CloudError, match="600 points but values"):
         smooth(noise(599), cloud, k=3)

@@ -80,28 +80,32 @@ def test_pose_unit_and_order_of_points_do_not_matter_much(egg):
 def test_published_settings_do_what_the_published_code_does():
     """FPFH of every n-th point from the full cloud, plain 1-NN, copied to all points, re-weighted maximum."""
     clouds, (seen, _) = [ellipsoid(s, 1500)[0] for s in range(2)], ellipsoid(9, 1500, bump=0.1)
-    strategy = trained(clouds, units="absolute", voxel=1.5, stride=7, normal_radius=2.0, hellinger=False, lof=0,
-                       smooth=1, spread=1, object_score="reweighted")  # fmt: skip
+    strategy = trained(clouds, units="absolute", voxel=1.5, stride=7, test_stride=11, normal_radius=2.0,
+                       hellinger=False, lof=0, smooth=1, spread=1, object_score="reweighted")  # fmt: skip
 
-    def plain(pos):
+    def plain(pos, step):
         cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(pos.double().numpy()))
         normal = normals(pos, k=30, radius=3.0)
         cloud.normals = open3d.utility.Vector3dVector(normal.double().numpy())
         search = open3d.geometry.KDTreeSearchParamHybrid(radius=7.5, max_nn=100)
         found = open3d.pipelines.registration.compute_fpfh_feature(cloud, search).data.T
-        return torch.tensor(found, dtype=torch.float32)[::7]
+        return torch.tensor(found, dtype=torch.float32)[::step]
 
-    bank, query = torch.cat([plain(c.pos) for c in clouds]), plain(seen.pos)
+    bank, query = torch.cat([plain(c.pos, 7) for c in clouds]), plain(seen.pos, 11)
     away = (query[:, None].double() - bank[None].double()).norm(dim=2)
     score, match = away.min(1)
     worst = score.argmax()
     around = (bank[match[worst]] - bank).norm(dim=1).argsort()[1:3]
     scale = 33**0.5
     weight = 1 - (score[worst] / scale).exp() / (away[worst, around] / scale).exp().sum()
-    nearest = torch.cdist(seen.pos.double(), seen.pos[::7].double()).argmin(1)
+    nearest = torch.cdist(seen.pos.double(), seen.pos[::11].double()).argmin(1)
     found = strategy.score(seen)
     assert torch.allclose(found.point.double(), score[nearest], atol=1e-3)
     assert found.object == pytest.approx(float(weight * score[worst]), rel=1e-4)
+    # Sorting a cloud changes nothing: every n-th point of the file is meant.
+    order = torch.randperm(len(seen.pos), generator=torch.Generator().manual_seed(0))
+    placed = PointCloud(seen.pos[order], category="egg", file_order=order.int())
+    assert torch.allclose(strategy.score(placed).point, found.point[order], atol=1e-3)
 
 
 @pytest.mark.parametrize("policy", ["growing", "fixed", "quota", "overwrite"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from toolkit.errors import CloudError
 from toolkit.ops import fpfh, normals, voxel_downsample
 
 
-def describe(pos: Tensor, voxel: float, *, stride: int = 0, normal_radius: float = 3.0, normal_k: int = 30,
+def describe(pos: Tensor, voxel: float, *, rows: Tensor | None = None, normal_radius: float = 3.0, normal_k: int = 30,
              fpfh_radius: float = 5.0, fpfh_k: int = 100, hellinger: bool = True,
              histograms: bool = True) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The points of a cloud that are described, and their features.
@@ -17,7 +16,8 @@ def describe(pos: Tensor, voxel: float, *, stride: int = 0, normal_radius: float
     Args:
         pos: (N, 3) points.
         voxel: edge of the grid, in the unit of ``pos``.
-        stride: 0 describes the mean point of each voxel, from these means; n every n-th point, from all points.
+        rows: (M,) indices of the points to describe, from all points; None describes the mean point of each voxel, from
+            these means.
         normal_radius, fpfh_radius: neighbourhoods, in voxels.
         normal_k, fpfh_k: at most so many neighbours, the nearest.
         hellinger: square roots of the counts, whose Euclidean distance is, up to a factor, the Hellinger distance.
@@ -30,10 +30,7 @@ def describe(pos: Tensor, voxel: float, *, stride: int = 0, normal_radius: float
         CloudError: fewer than 3 points or occupied voxels, NaN or infinite coordinates.
         HyperparameterError: sizes that are not positive.
     """
-    rows = None
-    if stride:
-        rows = torch.arange(0, pos.shape[0], stride)
-    else:
+    if rows is None:
         points = pos.shape[0]
         pos = voxel_downsample(pos, voxel)
         if histograms and pos.shape[0] < 3:

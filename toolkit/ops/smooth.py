@@ -32,15 +32,16 @@ def smooth(value: Tensor, pos: Tensor, *, k: int) -> Tensor:
     return value[index].mean(1)
 
 
-def smooth_by_order(value: Tensor, window: int = 511) -> Tensor:
+def smooth_by_order(value: Tensor, window: int = 511, *, file_order: Tensor | None = None) -> Tensor:
     """Mean over ``window`` points that stand next to each other in the file, as C3D-AD and MC3D-AD do.
 
     The first and last ``window // 2`` points are averaged with zeros beyond the ends, and so attenuated. What it does
     depends on the order in which the file lists the points: for reproduction; elsewhere use `smooth`.
 
     Args:
-        value: (N,) values in file order.
+        value: (N,) values of points.
         window: odd number of points.
+        file_order: (N,) where each point stood in its file, if the cloud was sorted since (`toolkit.zorder`).
 
     Returns:
         (N,), in the dtype of ``value``.
@@ -53,6 +54,10 @@ def smooth_by_order(value: Tensor, window: int = 511) -> Tensor:
         raise HyperparameterError(f"smooth_by_order: window must be a positive odd number, got {window}.")
     if value.dim() != 1:
         raise CloudError(f"smooth_by_order: expected values of shape (N,), got {tuple(value.shape)}.")
+    if file_order is not None:
+        order, out = file_order.argsort(), torch.empty_like(value)
+        out[order] = smooth_by_order(value[order], window)
+        return out
     size, half = value.shape[0], window // 2
     # Differences of running sums: the cost does not grow with the window.
     total = torch.cat([value.new_zeros(1, dtype=torch.float64), value.double().cumsum(0)])
