@@ -34,6 +34,7 @@ from toolkit.metrics.disentanglement import (
 )
 from toolkit.metrics.drift import alarm_rates, false_alarm_drift, threshold_from_normals
 from toolkit.metrics.openset import open_set_metrics, openness, openness_curve
+from toolkit.metrics.points import POINT_METRICS, PointScores
 from toolkit.metrics.statistics import (
     CriticalDifference,
     Interval,
@@ -51,10 +52,12 @@ from toolkit.metrics.tables import categories_per_experience, per_category, r_ma
 from toolkit.metrics.triage import triage_metrics
 
 __all__ = [
+    "POINT_METRICS",
     "CriticalDifference",
     "Interval",
     "Measured",
     "MetricInputError",
+    "PointScores",
     "ScoreHistogram",
     "alarm_rates",
     "au_pro",

@@ -12,7 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from toolkit.cloud import PointCloud
 from toolkit.data.base import Sample
-from toolkit.metrics import auroc, average_precision
+from toolkit.metrics import POINT_METRICS, PointScores, cloud_regions, image_regions
 from toolkit.runs.files import write_atomically, write_parquet
 from toolkit.scenario import Slice, Task
 from toolkit.stream import anonymous_id
@@ -28,31 +28,48 @@ belongs to, each between semicolons: ``;known;new_variant;``.
 """
 
 
-POINT_COLUMNS = ["trained_on", "experience", "category", "slice", "points", "defective_points", "point_auroc",
-                 "point_ap"]  # fmt: skip
-"""Columns of ``point_metrics.parquet``; slice "" is all test clouds of the category."""
+POINT_COLUMNS = ["trained_on", "experience", "category", "slice", "points", "defective_points", *POINT_METRICS,
+                 "point_error"]  # fmt: skip
+"""Columns of ``point_metrics.parquet``; slice "" is all test clouds of the category, `point_error` says how far the
+metrics may be from the exact ones: 0 up to `toolkit.metrics.points.EXACT_POINTS` points."""
 
 
 class LabelKeeper:
-    """Loads clouds for the streams and remembers the point labels of the last few, so that none is read twice."""
+    """Loads clouds for the streams and remembers the defect regions of the last few, so that none is read twice."""
 
     def __init__(self, load: Callable[[Sample], PointCloud], remember: int = 4):
         self._load, self._remember = load, remember
-        self._labels: dict[str, np.ndarray | None] = {}
+        self._regions: dict[str, np.ndarray | None] = {}
 
     def load(self, sample: Sample) -> PointCloud:
         """The labelled cloud."""
         cloud = self._load(sample)
-        self._labels[sample.sample_id] = cloud.point_y.numpy().astype(bool) if "point_y" in cloud else None
-        while len(self._labels) > self._remember:
-            del self._labels[next(iter(self._labels))]
+        self._regions[sample.sample_id] = regions_of(cloud)
+        while len(self._regions) > self._remember:
+            del self._regions[next(iter(self._regions))]
         return cloud
 
-    def labels(self, sample: Sample) -> np.ndarray | None:
-        """(N,) bool point labels of a sample; None where the dataset has none."""
-        if sample.sample_id not in self._labels:
+    def regions(self, sample: Sample) -> np.ndarray | None:
+        """`regions_of` a sample."""
+        if sample.sample_id not in self._regions:
             self.load(sample)
-        return self._labels[sample.sample_id]
+        return self._regions[sample.sample_id]
+
+
+def regions_of(cloud: PointCloud) -> np.ndarray | None:
+    """(N,) number of the defect region of each point, 0 on normal ones; None where the dataset has no point labels.
+
+    Regions are those of the image grid where the cloud has one, else those of neighbouring points.
+    """
+    if "point_y" not in cloud:
+        return None
+    defective = cloud.point_y.numpy() > 0
+    if "pixel" in cloud:
+        image = np.zeros((int(cloud.image_height), int(cloud.image_width)), bool)
+        pixel = cloud.pixel.numpy()
+        image.flat[pixel[defective]] = True
+        return image_regions(image).flat[pixel] * defective
+    return cloud_regions(cloud.pos.numpy(), defective)
 
 
 class Ledger(SupervisedPlugin):
@@ -80,7 +97,7 @@ class Ledger(SupervisedPlugin):
         self._objects: list[dict[str, Any]] = []
         self._points: list[dict[str, Any]] = []
         self._maps: dict[str, Any] = {}
-        self._open: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._open: dict[tuple[str, str], PointScores] = {}
 
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Note the scores of one cloud."""
@@ -91,23 +108,20 @@ class Ledger(SupervisedPlugin):
             self.trained_on, strategy.experience.current_experience, sample.category,
             sample.subcategory or sample.category, sample.sample_id, sample.group_id, sample.defect, sample.y,
             strategy.mb_map.object, strategy.mb_cloud.category, "".join(f";{n}" for n in slices) + ";"])))  # fmt: skip
-        labels = self._keeper.labels(sample)
-        if labels is not None:
+        regions = self._keeper.regions(sample)
+        if regions is not None:
             for name in ("", *slices):
-                self._open.setdefault((sample.category, name), []).append((scores, labels))
+                self._open.setdefault((sample.category, name), PointScores()).update(scores, regions)
         if self.save_point_scores:
             self._maps[sample.sample_id] = in_file_order(strategy.mb_cloud, strategy.mb_map.point)
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Point metrics of each category and slice: all points of its test clouds of this experience together."""
-        for (category, name), pairs in self._open.items():
-            score = np.concatenate([p[0] for p in pairs])
-            label = np.concatenate([p[1] for p in pairs])
+        for (category, name), found in self._open.items():
             self._points.append({
                 "trained_on": self.trained_on, "experience": strategy.experience.current_experience,
-                "category": category, "slice": name, "points": len(score), "defective_points": int(label.sum()),
-                "point_auroc": float(auroc(score, label)),
-                "point_ap": float(average_precision(score, label))})  # fmt: skip
+                "category": category, "slice": name, "points": found.points, "defective_points": found.defective,
+                **found.metrics()})  # fmt: skip
         self._open = {}
 
     @property

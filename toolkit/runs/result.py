@@ -72,6 +72,11 @@ def _given(task: Task) -> dict[str, Any]:
     return {"normal": len(task.train) - sum(known.values()), "known": known}
 
 
+OBJECT_METRICS = {"auroc": "object_auroc", "average_precision": "object_ap", "f1_max": "object_f1_max",
+                  "fpr_at_95_tpr": "object_fpr95"}  # fmt: skip
+"""Keys of `toolkit.metrics.detection_metrics` -> names in ``result.json``."""
+
+
 class _Part:
     """Metrics of a part of the scores."""
 
@@ -99,16 +104,17 @@ class _Part:
     def per_category(self) -> pd.DataFrame:
         """One row per category after the last experience."""
         if not len(self.last):
-            return pd.DataFrame(columns=["category", "object_auroc", "point_auroc", "object_ap", "point_ap"])
+            return pd.DataFrame(columns=["category", *OBJECT_METRICS.values(), *metrics.POINT_METRICS])
         table = metrics.per_category(self.last.assign(trained_on=0))
-        columns = self.last_points.set_index(["experience", "category"])[["point_auroc", "point_ap"]]
-        table = table.join(columns, on=["experience", "category"])
-        return table.rename(columns={"auroc": "object_auroc", "average_precision": "object_ap"})
+        known = [name for name in metrics.POINT_METRICS if name in self.last_points]
+        columns = self.last_points.set_index(["experience", "category"])[known]
+        return table.join(columns, on=["experience", "category"]).rename(columns=OBJECT_METRICS)
 
     def final(self) -> dict[str, float]:
         """Means over categories, and the pooled AUROC: one threshold for all categories."""
         table = self.per_category()
-        named = {name: float(table[name].mean()) for name in ("object_auroc", "point_auroc", "object_ap", "point_ap")}
+        named = {name: float(table[name].mean()) for name in (*OBJECT_METRICS.values(), *metrics.POINT_METRICS)
+                 if name in table}  # fmt: skip
         if len(self.last):
             named["pooled_object_auroc"] = metrics.auroc(self.last["object_score"], self.last["y"])
             named["category_accuracy"] = float((self.last["given_category"] == self.last["category"]).mean())
@@ -127,14 +133,13 @@ def continual_figures(part: _Part, independent: bool) -> dict[str, float]:
     matrices = part.matrices()
     R, P = matrices["object_auroc"], matrices["point_auroc"]
     if independent:
-        return {"average": metrics.learning_accuracy(R), "point_average": metrics.learning_accuracy(P),
-                **dict.fromkeys(("forgetting", "bwt", "fwt", "point_forgetting"), float("nan"))}  # fmt: skip
+        undefined = dict.fromkeys(metrics.continual_metrics(R), float("nan"))
+        return {**undefined, "average": metrics.learning_accuracy(R), "point_average": metrics.learning_accuracy(P),
+                "point_forgetting": float("nan")}  # fmt: skip
+    weights = metrics.categories_per_experience(part.objects)
     return {
-        "average": metrics.average(R),
-        "forgetting": metrics.chaudhry_forgetting(R),
-        "bwt": metrics.lopez_paz_bwt(R),
-        "fwt": metrics.lopez_paz_fwt(R),
-        "learning_accuracy": metrics.learning_accuracy(R),
+        **metrics.continual_metrics(R, weights if len(weights) == R.shape[1] else None),
+        "plasticity": metrics.plasticity(R),
         "point_average": metrics.average(P),
         "point_forgetting": metrics.chaudhry_forgetting(P),
     }
