@@ -15,11 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 from scenarios.class_incremental import ClassIncremental
 from tests.toys import Toy, ToyBank, ToyNet
-from toolkit.errors import CheckpointError, OutputError, RequirementError
+from toolkit.errors import CheckpointError, HyperparameterError, OutputError, RequirementError
 from toolkit.registry import entries, resolve
+from toolkit.runs import checkpoint
 from toolkit.runs.ledger import COLUMNS
 from toolkit.runs.runner import locked, run
-from toolkit.runs.spec import Part, RunSpec
+from toolkit.runs.spec import Part, RunSpec, tested
 
 MODES = list(entries("continual"))
 
@@ -109,6 +110,49 @@ def test_evaluate_seen_scores_only_tasks_met(tmp_path):
     result = json.loads((start(tmp_path, evaluate="seen") / "result.json").read_text())
     matrix = np.array(result["matrices"]["object_auroc"], dtype=float)
     assert np.isnan(matrix[0]).all() and np.isnan(matrix[1, 1:]).all() and np.isfinite(matrix[3]).all()
+
+
+@pytest.mark.parametrize(("evaluate", "rows"), [
+    ("new", ["....", "x...", ".x..", "..x.", "xxxx"]),
+    ("sampled:1", ["....", "x...", "xx..", "?", "xxxx"]),
+    ("sampled:9", ["....", "x...", "xx..", "xxx.", "xxxx"]),
+])  # fmt: skip
+def test_evaluation_of_a_few_tasks_agrees_with_that_of_all(tmp_path, evaluate, rows):
+    few, all_ = (json.loads((start(tmp_path, evaluate=e, split="even:4") / "result.json").read_text())
+                 for e in (evaluate, "all"))  # fmt: skip
+    matrix, full = (np.array(r["matrices"]["object_auroc"], dtype=float) for r in (few, all_))
+    for row, expected in zip(matrix, rows):
+        if expected != "?":
+            assert "".join(".x"[int(v == v)] for v in row) == expected
+    if evaluate == "sampled:1":
+        assert np.isfinite(matrix[3]).sum() == 2 and np.isfinite(matrix[3, 2])
+    assert (matrix[np.isfinite(matrix)] == full[np.isfinite(matrix)]).all()
+    for name in ("average", "bwt", "learning_accuracy", "point_average"):
+        assert few["continual"][name] == pytest.approx(all_["continual"][name])
+    if evaluate == "new":
+        assert few["continual"]["forgetting"] == pytest.approx(-few["continual"]["bwt"])
+
+
+def test_sampled_tasks_are_the_same_for_all_and_spread():
+    drawn = [tested("sampled:3", 50, 100, False) for _ in range(2)]
+    assert drawn[0] == drawn[1] and len(set(drawn[0])) == 4 and drawn[0][-1] == 50
+    early = sum(p < 250 for i in range(1000) for p in tested("sampled:3", i, 1000, False)[:-1])
+    assert early == pytest.approx(sum(3 * min(1, 250 / i) for i in range(1, 1000)), rel=0.05)  # each as likely
+
+
+@pytest.mark.parametrize("evaluate", ["none", "sampled", "sampled:0", "sampled:-1", "sampled:x", "New", ""])
+def test_unknown_evaluation(evaluate):
+    with pytest.raises(HyperparameterError, match="sampled:10"):
+        RunSpec(Part("S"), Part("D"), Part("M"), Part("C"), 0, "f", evaluate=evaluate)
+
+
+def test_newest_checkpoints_are_kept_beyond_a_thousand_tasks(tmp_path):
+    strategy = ToyBank()
+    for position in (8, 99, 998, 999, 1000, 1001):
+        checkpoint.save(tmp_path, position, strategy, [], {})
+    assert checkpoint.latest(tmp_path) == 1001
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "task_1000.plugins", "task_1000.pt", "task_1001.plugins", "task_1001.pt"]  # fmt: skip
 
 
 def test_memory_bank_refuses_gradient_modes_before_anything_is_written(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.registry import resolve
 
 _NOT_THE_RUN = ("config", "output", "figures", "logger", "dry_run", "orders", "draws", "curve", "cache", "threads",
-                "device")  # fmt: skip
+                "device", "preset")  # fmt: skip
 """Options that change where and how a run is made, not what it is."""
 
 

@@ -39,15 +39,21 @@ def save(folder: Path, position: int, strategy: Any, plugins: list[Any], facts: 
     _Pickler(buffer).dump(plugins)
     write_atomically(_path(folder, position, "plugins"), lambda p: _write_bytes(p, buffer.getvalue()))
     write_atomically(_path(folder, position, "pt"), lambda p: torch.save(content, p))  # last: it marks completeness
-    for old in sorted(folder.glob("task_*.pt"))[:-2]:
+    for position in _positions(folder)[:-2]:
+        old = _path(folder, position, "pt")
         old.unlink()
         old.with_suffix(".plugins").unlink(missing_ok=True)
 
 
 def latest(folder: Path) -> int | None:
     """Position of the newest checkpoint, or None."""
-    found = sorted(folder.glob("task_*.pt"))
-    return int(found[-1].stem.split("_")[1]) if found else None
+    found = _positions(folder)
+    return found[-1] if found else None
+
+
+def _positions(folder: Path) -> list[int]:
+    """By number, not by name: task_1000 comes after task_999."""
+    return sorted(int(path.stem.split("_")[1]) for path in folder.glob("task_*.pt"))
 
 
 def load_state(folder: Path, position: int) -> dict[str, Any]:

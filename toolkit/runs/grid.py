@@ -2,7 +2,7 @@
 
     scenario: [{name: class_incremental, split: "even:4"}]
     dataset: [{name: Synthetic, points: 2048}]
-    strategy: [BTF, {name: C3DAD, epochs: 20}]
+    strategy: [BTF, {name: C3DAD, epochs: 20}, {name: C3DAD, preset: paper}]
     continual: [Naive, {name: Replay, mem_size: 16}]
     seed: [0, 1, 2]
     order: [listed, "random:0"]        # left out for scenarios without an order
@@ -111,8 +111,10 @@ def expand(grid: dict[str, Any], threads: int = 1) -> list[Cell]:
         for axis, value in chosen.items():
             if axis in PARTS:
                 name, options = _name_and_options(value)
-                config[axis] = {"name": name, **options}
                 labels[axis] = _label(name, options)
+                if axis == "strategy" and "preset" in options:
+                    config["preset"] = options.pop("preset")
+                config[axis] = {"name": name, **options}
             else:
                 config[axis] = labels[axis] = value
         cell = Cell({axis: labels.get(axis, "") for axis in AXES}, scenario, config)

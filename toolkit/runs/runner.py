@@ -19,7 +19,7 @@ from toolkit.runs.heartbeat import BusyError, beating, describe
 from toolkit.runs.ledger import LabelKeeper, Ledger
 from toolkit.runs.progress import ProgressPlugin
 from toolkit.runs.result import summarise
-from toolkit.runs.spec import RunSpec
+from toolkit.runs.spec import RunSpec, tested
 from toolkit.scenario import Scenario, Task
 from toolkit.store import Store, cached_load
 from toolkit.strategy import AnomalyStrategy
@@ -57,8 +57,7 @@ def run(spec: RunSpec, scenario: Scenario, dataset: CloudDataset, strategy: Anom
         if (folder / "result.json").exists():  # another process has finished it between our look and our lock
             return folder
         write_yaml(folder / "spec.yaml", spec.as_dict())
-        load = dataset.load if store is None else lambda sample: cached_load(dataset, sample, store)
-        keeper = LabelKeeper(lambda sample: scenario.transform(sample, load(sample)))
+        keeper = LabelKeeper(lambda sample: scenario.transform(sample, cached_load(dataset, sample, store)))
         stream = build(tasks, dataset, load=keeper.load, independent=scenario.independent)
         slices = scenario.slices(dataset, tasks)
         ledger = Ledger(folder, tasks, keeper, slices, spec.save_point_scores)
@@ -106,11 +105,10 @@ def _learn(spec: RunSpec, folder: Path, strategy: AnomalyStrategy, independent: 
         elif position == done:
             trained_seconds = checkpoint.load_state(checkpoints, done)["facts"]["train_seconds"]
         if fresh or not ledger.has(position):
-            alone = independent or (spec.evaluate == "new" and lesson is not lessons[-1])
-            first, last = (position, position) if alone else (0, len(stream.test_stream) - 1)
-            seen = stream.test_stream[first : (position if spec.evaluate == "seen" else last) + 1]
+            places = [position] if independent else tested(spec.evaluate, position, len(stream.test_stream),
+                                                           lesson is lessons[-1])  # fmt: skip
             progress.trained = number + 1
-            _score(strategy, ledger, seen, position, folder, trained_seconds)
+            _score(strategy, ledger, [stream.test_stream[i] for i in places], position, folder, trained_seconds)
         progress.task_done(number + 1, "")
         if after_task is not None:
             after_task(folder, position)

@@ -20,13 +20,27 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
+MOST_COLUMNS = 20
+"""Streams of more tasks get no table of all of them on the terminal; ``result.json`` has it."""
+
+
 def print_result(folder: Path) -> None:
-    """One run: per-task object AUROC after each task, and the summary."""
+    """One run: per-task object AUROC after each task, where a terminal has room for it, and the summary."""
+    result = read_json(folder / "result.json")
+    method = method_of(result)
+    console = _console()
+    if len(result["tasks"]) <= MOST_COLUMNS:
+        console.print(_matrix_table(result, method))
+    console.print(comparison([result]))
+    if result["slices"]:
+        console.print(slices_table(result))
+    console.print(f"files: {folder}", soft_wrap=True, highlight=False)
+
+
+def _matrix_table(result: dict[str, Any], method: str) -> Any:
     from rich.table import Table
 
-    result = read_json(folder / "result.json")
     spec = result["spec"]
-    method = method_of(result)
     table = Table(title=f"{method} on {spec['dataset']['name']}, seed {spec['seed']}: object AUROC (rows: after task)")
     table.add_column("after")
     for position, name in enumerate(result["tasks"], 1):
@@ -34,12 +48,7 @@ def print_result(folder: Path) -> None:
     for state, row in zip(range(-1, len(result["tasks"])), result["matrices"]["object_auroc"]):
         if any(value is not None for value in row):
             table.add_row("none" if state < 0 else f"task {state + 1}", *(number(v) for v in row))
-    console = _console()
-    console.print(table)
-    console.print(comparison([result]))
-    if result["slices"]:
-        console.print(slices_table(result))
-    console.print(f"files: {folder}", soft_wrap=True, highlight=False)
+    return table
 
 
 def slices_table(result: dict[str, Any]) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import random
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolkit.errors import HyperparameterError
 from toolkit.registry import KINDS, entries
 
 FORMAT = 1
@@ -48,9 +51,7 @@ class RunSpec:
             hashed: the same data elsewhere is the same run; `fingerprint` stands for the data.
         seed: of initialisation, training and scoring.
         fingerprint: of the dataset's content.
-        evaluate: "all" tests every task's clouds after each task, "seen" only those of the tasks seen so far, "new"
-            only those of the task just learned and all of them after the last: cost grows with the number of tasks, not
-            with its square. Average, BWT and learning accuracy are the same; forgetting is then -BWT.
+        evaluate: what is tested after each task, see `tested`.
         save_point_scores: also keep the score of every point.
         threads, device: recorded and not hashed, but equal bytes are promised only for equal threads on the CPU.
     """
@@ -65,6 +66,9 @@ class RunSpec:
     save_point_scores: bool = False
     threads: int = 0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        evaluation(self.evaluate)
 
     @property
     def hash(self) -> str:
@@ -103,6 +107,35 @@ class RunSpec:
         facts = {k: v for k, v in facts.items() if k != "format"}
         parts: dict[str, Any] = {k: Part(**facts.pop(k)) for k in ("scenario", "dataset", "strategy", "continual")}
         return cls(**parts, **facts)
+
+
+def evaluation(text: str) -> str:
+    """`text` if `tested` knows it.
+
+    Raises:
+        HyperparameterError: it does not.
+    """
+    if text in ("all", "seen", "new") or re.fullmatch(r"sampled:[1-9]\d*", text):
+        return text
+    raise HyperparameterError(f"--evaluate {text}: expected all, seen, new or sampled:K, such as sampled:10.")
+
+
+def tested(evaluate: str, position: int, tasks: int, last: bool) -> list[int]:
+    """Positions of the tasks whose clouds are tested after the task at `position`.
+
+    ``all``: every task's; ``seen``: those of the tasks seen so far; ``new``: the one just learned; ``sampled:K``: that
+    one and K of those before it, drawn anew each time, alike for all methods and seeds. After the last task all are
+    tested. The number of tests grows with the square of the number of tasks for the first two, and with it for the
+    others; average, BWT and learning accuracy are the same for all, while forgetting, whose best value before the end
+    is that of the tests made, is a lower bound (with ``new`` it is -BWT).
+    """
+    if evaluate == "all" or last:
+        return list(range(tasks))
+    if evaluate == "seen":
+        return list(range(position + 1))
+    count = 0 if evaluate == "new" else int(evaluate.partition(":")[2])
+    drawn = random.Random(f"sampled evaluation {position}").sample(range(position), min(count, position))
+    return [*sorted(drawn), position]
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

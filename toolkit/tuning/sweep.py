@@ -24,7 +24,8 @@ from toolkit.tuning.rules import says
 from toolkit.tuning.study import MAXIMISED, StudySpec, open_study, value_in
 from toolkit.tuning.trials import Point, points_of
 
-NOT_THE_METHOD = ("output", "figures", "logger", "dry_run", "orders", "config", "cache", "save_point_scores")
+NOT_THE_METHOD = ("output", "figures", "logger", "dry_run", "orders", "draws", "curve", "config", "cache",
+                  "save_point_scores")  # fmt: skip
 """Options of a run that do not belong into ``best.yaml``."""
 
 
