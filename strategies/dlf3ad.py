@@ -115,8 +115,9 @@ class DLF3AD(RegisteredStrategy):
 
     def __init__(self, *, mode: Literal["field", "encoder"] = "field", resolutions: tuple[int, ...] = (4, 8, 16, 32),
                  channels: int = 8, width: int = 64, kinds: tuple[str, ...] = KINDS, queries: int = 4096,
-                 signed: bool = True, tau: float = 0.1, margin: float = 0.02, pull_push: float = 0.5, eikonal: float = 0.0,
-                 context: int = 2048, surface_points: int = 8192, smooth: int = 32, top_share: float = 0.01,
+                 signed: bool = True, tau: float = 0.1, margin: float = 0.02, pull_push: float = 0.5,
+                 eikonal: float = 0.0, context: int = 2048, surface_points: int = 8192, smooth: int = 32,
+                 top_share: float = 0.01,
                  epochs: int = 400, batch_size: int = 4, lr: float = 5e-3, weight_decay: float = 0.0,
                  **base: Any):  # fmt: skip
         self.mode, self.resolutions, self.channels, self.width = mode, tuple(resolutions), channels, width

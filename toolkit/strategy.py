@@ -224,7 +224,7 @@ class AnomalyStrategy(SupervisedTemplate):
     def start_over(self) -> None:
         """`restart`, and forget templates and prototypes too: the next task is an experiment of its own."""
         self.restart()
-        for name in self._learned():
+        for name in set(self._learned()) & set(self.survives_restart):
             setattr(self, name, {})  # all are dicts by category, which the constructor made and methods rely on
 
     def _learned(self) -> list[str]:
