@@ -16,6 +16,7 @@ from toolkit.runs import checkpoint
 from toolkit.runs.environment import environment, peak_memory_mb
 from toolkit.runs.files import read_json, write_json, write_parquet, write_yaml
 from toolkit.runs.heartbeat import BusyError, beating, describe
+from toolkit.runs.kept import kept_between_tasks, macs_of_scoring
 from toolkit.runs.ledger import LabelKeeper, Ledger
 from toolkit.runs.progress import ProgressPlugin
 from toolkit.runs.result import summarise
@@ -67,7 +68,8 @@ def run(spec: RunSpec, scenario: Scenario, dataset: CloudDataset, strategy: Anom
         objects, points = ledger.read()
         write_parquet(folder / "scores.parquet", objects)
         write_parquet(folder / "point_metrics.parquet", points)
-        result = summarise(spec, scenario, slices, objects, points, tasks, _costs(folder, strategy), environment())
+        costs = _costs(folder, strategy, stream)
+        result = summarise(spec, scenario, slices, objects, points, tasks, costs, environment())
         write_json(folder / "result.json", result)
     return folder
 
@@ -130,7 +132,7 @@ def _score(strategy: AnomalyStrategy, ledger: Ledger, experiences: Any, position
     ledger.commit()
 
 
-def _costs(folder: Path, strategy: AnomalyStrategy) -> dict[str, Any]:
+def _costs(folder: Path, strategy: AnomalyStrategy, stream: Any) -> dict[str, Any]:
     paths = sorted((folder / "rows").glob("cost_*.json"), key=lambda p: int(p.stem.split("_")[1]))
     rows = [read_json(path) for path in paths]
     clouds = sum(r["clouds_scored"] for r in rows)
@@ -140,7 +142,8 @@ def _costs(folder: Path, strategy: AnomalyStrategy) -> dict[str, Any]:
         "score_seconds": sum(r["score_seconds"] for r in rows),
         "score_seconds_per_cloud": sum(r["score_seconds"] for r in rows) / max(clouds, 1),
         "peak_memory_mb": max(r["peak_memory_mb"] for r in rows),
-        "state_bytes": rows[-1]["state_bytes"],
+        **kept_between_tasks(folder / "checkpoints", strategy, rows[-1]["state_bytes"]),
+        "macs_per_cloud": macs_of_scoring(strategy, stream.test_stream[-1]),
         "trainable_parameters": sum(p.numel() for p in trainable) if strategy.is_trained_by_gradient else 0,
         "per_task": rows,
     }
