@@ -10,23 +10,23 @@ code leaves out, is ``lof=0, object_score="reweighted"``.
 Different by default; in brackets what gives the published way back:
 
 * Features are described on a voxel grid relative to the class, FPFH as square roots of its counts, and scores are
-  relative to local density, smoothed and interpolated, all for the reasons given in BTF (``lof=0, smooth=1, spread=1,
-  hellinger=False, units="absolute", voxel=0.5``; FPFH of all points of the full cloud: ``BTF(stride=1,
-  selection="coreset")``).
+  relative to local density, smoothed and interpolated, all for the reasons given in BTF (preset "paper": ``lof=0,
+  smooth=1, spread=1, hellinger=False, units="absolute", voxel=0.5``; FPFH of all points of the full cloud:
+  ``BTF(stride=1, selection="coreset")``).
 * Registration only for ``raw+fpfh``, whose coordinates need it; to the first training cloud of the class; by candidate
   poses and refinement (`toolkit.ops.register`) instead of RANSAC alone on normals without a sign rule.
 * The coreset starts from one random row and, above 64 dimensions, measures in a random projection to 64; the code
   starts from ten and always projects to 128, 33 dimensions included.
 * Point-MAE: evaluation mode (the code leaves batch statistics and stochastic depth on), groups turned into their own
   frame instead of registration, and our compact weights on fewer groups unless an official checkpoint is given
-  (``preset="paper", weights="pretrain.pth", layers=(3, 7, 11), groups=16384, group_size=128, frame="cloud",
+  (``backbone="paper", weights="pretrain.pth", layers=(3, 7, 11), groups=16384, group_size=128, frame="cloud",
   register=True``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class PatchCore(BankStrategy):
             thinned, is kept for good, besides the bank.
         hellinger: compare square roots of FPFH.
         raw_weight: weight of coordinates, counted in voxels, beside FPFH.
-        preset: size of Point-MAE, see `load_point_mae`.
+        backbone: size of Point-MAE, the preset of `load_point_mae`.
         weights: "shipped", "random" or the file of an official checkpoint.
         groups: tokens per cloud, at most one per described point.
         group_size: described points per token.
@@ -65,23 +65,28 @@ class PatchCore(BankStrategy):
     paper = "Roth et al.: Towards Total Recall in Industrial Anomaly Detection. CVPR 2022"
     prepare_arguments = ("features", "voxel", "units", "register", "hellinger", "raw_weight", "groups", "group_size",
                          "layers", "frame")  # fmt: skip
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": dict(lof=0, smooth=1, spread=1, hellinger=False, units="absolute", voxel=0.5),
+        "tiny": dict(bank_size=300, smooth=4),
+    }
 
     def __init__(self, *, features: Literal["fpfh", "raw+fpfh", "point_mae"] = "fpfh", register: bool | None = None,
-                 hellinger: bool = True, raw_weight: float = 0.3, preset: Literal["compact", "paper"] = "compact",
+                 hellinger: bool = True, raw_weight: float = 0.3, backbone: Literal["compact", "paper"] = "compact",
                  weights: str = "shipped", groups: int = 1024, group_size: int = 64,
                  layers: tuple[int, ...] = (-1, 1, 3), frame: Literal["local", "cloud"] = "local",
                  **options: Any):  # fmt: skip
         self.features, self.register, self.hellinger, self.raw_weight = features, register, hellinger, raw_weight
-        self.preset, self.weights, self.groups, self.group_size = preset, weights, groups, group_size
+        self.backbone, self.weights, self.groups, self.group_size = backbone, weights, groups, group_size
         self.layers, self.frame = tuple(layers), frame
-        one_of(self, features=("fpfh", "raw+fpfh", "point_mae"), preset=("compact", "paper"), frame=("local", "cloud"))
+        one_of(self, features=("fpfh", "raw+fpfh", "point_mae"), backbone=("compact", "paper"),
+               frame=("local", "cloud"))  # fmt: skip
         at_least(self, raw_weight=1e-6, groups=1, group_size=3)
         super().__init__(**options)
         self._encoder: PointMAE | None = None
         self._templates: dict[str, tuple[Tensor, Template]] = {}
         self.templates_: dict[str, Tensor] = {}
         if features == "point_mae":
-            self._encoder = load_point_mae(weights, preset, seed=self.seed).to(self.device)
+            self._encoder = load_point_mae(weights, backbone, seed=self.seed).to(self.device)
             self._encoder_key = key_of(self._encoder.state_dict())
 
     @property

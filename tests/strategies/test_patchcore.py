@@ -105,6 +105,6 @@ def test_few_points_give_few_tokens():
 
 
 def test_wrong_hyperparameters():
-    for options in ({"features": "rgb"}, {"groups": 0}, {"frame": "x"}, {"features": "point_mae", "preset": "paper"}):
+    for options in ({"features": "rgb"}, {"groups": 0}, {"frame": "x"}, {"features": "point_mae", "backbone": "paper"}):
         with pytest.raises(HyperparameterError):
             PatchCore(**options)
