@@ -21,6 +21,7 @@ from strategies.btf import BTF
 from toolkit.cloud import PointCloud
 from toolkit.nn.bank import bank_bytes, update
 from toolkit.ops import bank_nearest, coreset, fpfh, fps, interpolate, knn, morton_order, normals, voxel_downsample
+from toolkit.stream import CloudList
 
 POINTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000)
 TASKS = (4, 16, 64, 250, 1_000)
@@ -34,6 +35,7 @@ def curves() -> Iterator[dict[str, Any]]:
     """One row per curve and size: axis, curve, size, seconds, megabytes (of memory, at its peak)."""
     yield from _points()
     yield from _tasks()
+    yield from _training()
     yield from _rows()
 
 
@@ -88,6 +90,24 @@ def _tasks() -> Iterator[dict[str, Any]]:
                 recent = spent[-min(task, 10) :]
                 yield {"axis": "tasks", "curve": f"bank takes a task, {policy}", "size": task,
                        "seconds": float(np.median(recent)), "megabytes": bank_bytes(bank) / 1e6}  # fmt: skip
+
+
+def _training() -> Iterator[dict[str, Any]]:
+    """A whole method learning its n-th task under a budget: what that takes, and how much memory."""
+    strategy = BTF(policy="fixed", budget="100kB")
+    for task in range(1, 65):
+        cloud = PointCloud(bumpy(20_000, seed=task), category=f"class {task}", sample_id=str(task))
+
+        def learn(cloud: PointCloud = cloud) -> None:
+            strategy._memory.clear()
+            strategy.meet([cloud])
+            strategy.fit(CloudList("x", [0], lambda _: strategy.prepared(cloud), [0]))  # type: ignore[list-item]
+
+        with Peak() as peak:
+            spent = _seconds(learn)
+        if task in TASKS:
+            yield {"axis": "tasks", "curve": "BTF learns a task, fixed", "size": task, "seconds": spent,
+                   "megabytes": peak.rise / 1e6}  # fmt: skip
 
 
 def _rows() -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What a strategy needs to score a large cloud: ``python -m benchmarks.memory NAME [--points 1000000]``.
 
 Runs in a process of its own, so that the peak is the strategy's and nothing else's. The strategy has its default size;
-only its epochs are cut to one, as memory does not depend on them. It learns two categories of two clouds each, then
-scores one cloud of a million points: a test cloud drawn from with replacement, with some noise.
+only its epochs are cut to one, as memory does not depend on them. It learns two clouds of 2,048 points, then scores one
+of a million: a test cloud drawn from with replacement, with some noise.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def measured(name: str, points: int, preset: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     cls = entries("strategy")[name].load()
     strategy = cls(**{**cls.of_preset(preset), **({"epochs": 1} if cls.learns_by_gradient() else {})})
-    dataset = Synthetic(categories=["bolt", "bracket"], points=4096, train=2, test_normal=1, test_defective=1)
+    dataset = Synthetic(categories=["bolt"], points=2048, train=2, test_normal=1, test_defective=1)
     stream = build(ClassIncremental("even:1"), dataset)
     with Peak():
         for experience in stream.train_stream:

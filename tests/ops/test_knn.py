@@ -51,6 +51,14 @@ def test_large_cloud_in_z_order_gives_the_same(monkeypatch):
     assert torch.equal(index, again) and torch.equal(distance, away)
 
 
+@pytest.mark.parametrize("kind", ["surface", "few places", "line", "one place"])
+def test_few_queries_in_a_large_cloud(kind):
+    pos = bumpy(40_000)
+    pos = {"surface": pos, "few places": pos[:7][torch.arange(40_000) % 7], "line": pos * torch.tensor([1.0, 0, 0]),
+           "one place": pos[:1].expand(40_000, 3)}[kind].contiguous()  # fmt: skip
+    check(pos, pos[::4000] + 0.1, 5)
+
+
 def test_duplicates(engine):
     pos = bumpy(40).repeat(6, 1)
     index, distance = knn(pos, pos[:40], 6)
