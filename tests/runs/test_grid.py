@@ -257,3 +257,27 @@ def test_full_disk(grid, small_disk, undisturbed):
     _, errors = again.communicate(timeout=500)
     assert again.returncode == 0, errors
     assert (small_disk / "runs" / "grids" / "toy" / "table.csv").read_bytes() == undisturbed
+
+
+@pytest.mark.slow
+def test_ray_worker_node_is_killed(grid, tmp_path, undisturbed):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    path, output = grid(SLOW), tmp_path / "runs"
+    # the head has no room for jobs, so that all of them run on nodes that can be killed
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    try:
+        command = [sys.executable, "-m", "toolkit.cli", "grid", str(path), "--output", str(output), "--executor", "ray",
+                   "--memory", "0.5", "--executor-options", f"address={cluster.address}"]  # fmt: skip
+        driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        until(lambda: len(list(output.rglob("task_001.pt"))) > 0, driver)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        _, errors = driver.communicate(timeout=500)
+        assert driver.returncode == 0, errors
+    finally:
+        cluster.shutdown()
+    assert (output / "grids" / "toy" / "table.csv").read_bytes() == undisturbed
+    assert len(list(output.rglob("result.json"))) == 4

@@ -1,5 +1,6 @@
 """N points, each settled once, whatever dies in between."""
 
+import os
 import random
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -138,11 +140,16 @@ def test_a_trial_too_many_is_given_back(tmp_path):
     assert taker.take() is None and len(taker.points()) == 1
 
 
-def test_lives():
+def test_lives(monkeypatch):
     assert lives(identity()) is True
+    who, time_of_day = identity(), psutil.Process().create_time()
+    with monkeypatch.context() as clock_set_forward:
+        clock_set_forward.setattr(psutil.Process, "create_time", lambda self: time_of_day + 86400)
+        assert lives(who) is True
     assert lives({**identity(), "born": 1.0}) is False
     assert lives({**identity(), "pid": 2**22 - 1}) is False
     assert lives({**identity(), "host": "elsewhere"}) is None
+    assert lives({**identity(), "space": "before the reboot"}) is None
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     time.sleep(0.5)
     assert lives({**identity(), "pid": child.pid}) is False  # ended but not reaped, or started later
@@ -196,6 +203,47 @@ def check_exact(where, name, wanted):
     finished = [t for t in study.trials if t.state == TrialState.COMPLETE]
     assert len(finished) == wanted
     return sorted((p.place, p.last.params["x"]) for p in points)
+
+
+def test_eight_processes_settle_twenty_points_each(tmp_path):
+    start_workers(tmp_path / "j", "s", wanted=160, workers=8, seconds=0)
+    assert [place for place, _ in check_exact(tmp_path / "j", "s", wanted=160)] == list(range(160))
+    study = opened(tmp_path / "j")
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}
+    assert all(t.user_attrs.get("surplus") for t in study.trials if t.state == TrialState.FAIL)
+
+
+def faked_clock():
+    """Path of libfaketime; skips where it is not installed."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return str(found[0]) if found else pytest.skip("libfaketime is not installed")
+
+
+def test_a_clock_that_jumps_kills_nobody(tmp_path):
+    """One process sees the clock jump two days ahead and back while it works; others look after it meanwhile."""
+    library, clock = faked_clock(), tmp_path / "clock"
+    clock.write_text("+0")
+    opened(tmp_path / "j")
+    code = WORKER.format(root=str(Path(__file__).parent), where=str(tmp_path / "j"), name="s", wanted=6, seconds=0.5)
+    code = code.replace("from tests_of_trials import", "from test_trials import")
+    # libfaketime 0.9.10 breaks the absolute clock_nanosleep that time.sleep calls
+    code = "import select, time\ntime.sleep = lambda s: select.select([], [], [], s)\n" + code
+    faked = {**os.environ, "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+             "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
+            for env in (faked, dict(os.environ))]  # fmt: skip
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for jump in ("+2d", "-2d", "+0"):
+        clock.write_text(jump)
+        time.sleep(0.4)
+    for process in both:
+        assert process.wait(timeout=120) == 0
+    check_exact(tmp_path / "j", "s", wanted=6)
+    finished = [t for t in opened(tmp_path / "j").trials if t.state == TrialState.COMPLETE]
+    assert all("retry_of" not in t.user_attrs for t in finished)
+    spread = max(t.datetime_start for t in finished) - min(t.datetime_start for t in finished)
+    assert spread.total_seconds() > 86400  # it did jump
 
 
 def test_several_processes_that_are_killed_lose_and_double_nothing(tmp_path):

@@ -44,25 +44,31 @@ class FleetView:
     def begin(self, total: int, done: int) -> None:
         """Set the number of jobs and how many were finished before."""
         self.total, self.before, self.done = total, done, done
+        self.started = time.monotonic()
         if self.bars is not None:
             self.bars.update(self.row, total=total, completed=done)
         self.say(f"{self.title}: {total} in all, {done} finished before")
 
     def count(self, done: int) -> None:
         """Set how many are finished, where single outcomes are not seen."""
-        self.done = done
+        more, self.done = done > self.done, done
         if self.bars is not None:
             self.bars.update(self.row, completed=done)
+        elif more:
+            self.say(f"{self.title}: {done}/{self.total} {self.left()}")
 
     def tick(self, running: list[Job], waiting: int) -> None:
         """Show what runs now and the time left."""
         if self.bars is not None:
             names = ", ".join(job.title or job.key for job in running[:2]) + (" ..." if len(running) > 2 else "")
-            self.bars.update(self.row, note=f"{self.left()}  {len(running)} running: {names}")
+            busy = f"{len(running)} running: {names}" if running else "waiting for others" if waiting else ""
+            self.bars.update(self.row, note=f"{self.left()}  {busy}")
 
     def ended(self, outcome: Outcome) -> None:
         """A job has ended."""
-        self.count(self.done + 1)
+        self.done += 1
+        if self.bars is not None:
+            self.bars.update(self.row, completed=self.done)
         note = "" if outcome.status == "done" else f": {outcome.status}: {outcome.error}"
         name = outcome.job.title or outcome.job.key
         self.say(f"{self.title}: {self.done}/{self.total} {name}{note} {self.left()}")

@@ -261,11 +261,14 @@ def _print(summary: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="mean ± standard deviation over seeds and orders")
+    rows = summary.to_dict("records")
+    varied = [p for p in PARTS if len({row[p] for row in rows}) > 1] or ["strategy"]
+    same = " ".join(str(rows[0][p]) for p in PARTS if p not in varied and rows[0][p]) if rows else "no run is finished"
+    table = Table(title=f"{same}: mean ± standard deviation over seeds and orders".removeprefix(": "))
     shown = ("object_auroc", "point_auroc", "average", "forgetting")
-    for column in (*PARTS, "runs", *shown):
-        table.add_column(column, justify="left" if column in PARTS else "right")
-    for row in summary.to_dict("records"):
+    for column in (*varied, "runs", *(name.replace("_", " ") for name in shown)):
+        table.add_column(column, justify="left" if column in PARTS else "right", overflow="fold")
+    for row in rows:
         cells = [f"{row[f'{n}_mean']:.3f}" + (f" ± {row[f'{n}_std']:.3f}" if row["runs"] > 1 else "") for n in shown]
-        table.add_row(*(str(row[p]) for p in PARTS), str(row["runs"]), *cells)
+        table.add_row(*(str(row[p]) for p in varied), str(row["runs"]), *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -29,28 +29,47 @@ class BusyError(OutputError):
 
 
 def identity() -> dict[str, Any]:
-    """Host, user, process id and start time of this process: enough to tell later whether it still lives."""
-    import psutil
-
+    """Host, user, process id and start of this process: enough to tell later whether it still lives."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = str(os.getuid())
     pid = os.getpid()
-    return {"host": socket.gethostname(), "user": user, "pid": pid, "born": psutil.Process(pid).create_time()}
+    return {"host": socket.gethostname(), "space": _space(), "user": user, "pid": pid, "born": _born(pid)}
 
 
 def lives(who: dict[str, Any]) -> bool | None:
-    """Whether the process of an `identity` still runs; None if it is on another host, where we cannot look."""
+    """Whether the process of an `identity` still runs; None if it is on another host, in another container or from
+    before a reboot, where we cannot look."""
     import psutil
 
-    if who.get("host") != socket.gethostname():
+    if who.get("host") != socket.gethostname() or who.get("space") != _space():
         return None
     try:
-        process = psutil.Process(int(who["pid"]))
-        return abs(process.create_time() - float(who["born"])) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        pid = int(who["pid"])
+        return abs(_born(pid) - float(who["born"])) < 1.0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _space() -> str:
+    """What process numbers are relative to: the boot and the container (PID namespace); empty where not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> float:
+    """When a process started: ticks since the boot on Linux, as the time of day would move when the clock is set."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return float(text.rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        import psutil
+
+        return psutil.Process(pid).create_time()
 
 
 @contextlib.contextmanager

@@ -67,7 +67,10 @@ def command(argv: Sequence[str]) -> int:
             print(f"  {choice.note}")
     from toolkit.tuning.report import write_report
 
-    write_report([Path(options.output) / name / spec.rule for spec in specs], Path(options.output) / name / "report")
+    report = Path(options.output) / name / "report"
+    written = write_report([Path(options.output) / name / spec.rule for spec in specs], report)
+    print(f"{len(written)} tables and figures: {report}; all rules of this sweep side by side: "
+          f"continual3d sweep report {report.parent}")  # fmt: skip
     return 0
 
 

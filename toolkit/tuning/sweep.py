@@ -96,7 +96,12 @@ def run_study(spec: StudySpec, folder: Path, storage: str, name: str, points: in
         count = max(1, min(points - before, fleet.workers or min(executor.room(), 16)))
         payload = {"storage": storage, "study": name, "folder": str(folder), "points": points}
         jobs = [Job(f"worker_{i}", "toolkit.tuning.worker:work", payload, f"worker {i + 1}") for i in range(count)]
-        for outcome in drive(executor, jobs, lives=3 * points + 3, tick=lambda *_: fleet.view.count(settled())):
+
+        def tick(running: list[Job], waiting: int) -> None:
+            fleet.view.count(settled())
+            fleet.view.tick(running, waiting)
+
+        for outcome in drive(executor, jobs, lives=3 * points + 3, tick=tick):
             if outcome.status != "done":
                 raise Continual3DError(f"{outcome.job.title} of {name}: {outcome.error}\n{outcome.trace}")
     fleet.view.count(settled())
