@@ -1,16 +1,13 @@
-"""FPFH and registration."""
+"""Fast point feature histograms."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from benchmarks.baselines import open3d_calls
 from benchmarks.clouds import bumpy
-from benchmarks.harness import Bench, at_most, close
-from toolkit.ops import fpfh, register
-from toolkit.ops.register import Template
+from benchmarks.harness import Bench, close
+from toolkit.ops import fpfh
 
 
 def run(bench: Bench) -> None:
@@ -19,35 +16,10 @@ def run(bench: Bench) -> None:
     pos = bumpy(size).numpy()
     normal = open3d_calls.outward(pos, open3d_calls.normals(pos))
     p, n = torch.from_numpy(pos), torch.from_numpy(normal)
-    for step, target in ((500, 20), (100, 4), (1, 1.7)):
+    for step, target in ((500, 20), (1, 1.7)):
         rows = None if step == 1 else torch.arange(0, size, step)
         name = "all points" if step == 1 else f"1 point in {step}"
         bench.paired("fpfh", f"{size:,}, {name}",
                      ("Open3D, file order", lambda s=step: open3d_calls.fpfh(pos, normal)[::s]),
                      ("fpfh", lambda r=rows: fpfh(p, n, radius=2.5, rows=r)), close(1e-3, "features"),
                      target=target)  # fmt: skip
-    for size in (20_000,):
-        template, (source, truth) = bumpy(size).numpy(), moved(size)
-        kept = Template(torch.from_numpy(template))
-        scan = torch.from_numpy(source)
-        away = at_most(lambda found, s=source, t=truth: misplaced(found, s, t), "residual")
-        bench.paired("registration", f"{size:,} onto {size:,}",
-                     ("RANSAC, unoriented", lambda s=source, t=template: open3d_calls.registration(s, t)),
-                     ("register", lambda s=scan, k=kept: register(s, k).transform.numpy()), away, target=50,
-                     note="residual: root mean square distance of points to where they belong")  # fmt: skip
-
-
-def moved(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) another sampling of the same surface, turned and shifted, and the (4, 4) transform that undoes that."""
-    rotation = Rotation.from_rotvec([0.4, -0.7, 0.5]).as_matrix()
-    shift = np.array([3.0, -2.0, 1.5])
-    source = bumpy(size, seed=1).double().numpy() @ rotation.T + shift
-    back = np.eye(4)
-    back[:3, :3], back[:3, 3] = rotation.T, -rotation.T @ shift
-    return source.astype(np.float32), back
-
-
-def misplaced(found: np.ndarray, source: np.ndarray, truth: np.ndarray) -> float:
-    """Root mean square distance of the points to where the true transform puts them."""
-    apart = found - truth
-    return float(np.sqrt((((source @ apart[:3, :3].T) + apart[:3, 3]) ** 2).sum(1).mean()))

@@ -75,12 +75,15 @@ class Bench:
 
     Args:
         pairs: at most so many pairs.
-        seconds: stop a comparison after so much processor time, but not before three pairs.
+        seconds: stop a comparison after so much processor time, but not before three pairs (two, where a baseline takes
+            more than 4 s).
         say: called with a line per finished comparison.
+        save: called with all rows so far after each.
     """
 
-    def __init__(self, *, pairs: int = 15, seconds: float = 20.0, say: Callable[[str], None] = print):
-        self.pairs, self.seconds, self.say = pairs, seconds, say
+    def __init__(self, *, pairs: int = 15, seconds: float = 20.0, say: Callable[[str], None] = print,
+                 save: Callable[[list[Row]], Any] = lambda rows: None):  # fmt: skip
+        self.pairs, self.seconds, self.say, self.save = pairs, seconds, say, save
         self.rows: list[Row] = []
 
     def paired(self, group: str, case: str, baseline: tuple[str, Callable[[], Any]],
@@ -104,11 +107,12 @@ class Bench:
         outer = _repeats(baseline[1], spent)
         # Of a baseline that takes seconds the first call counts too; it is nothing that warms up.
         slow, fast = ([spent], [_timed(candidate[1], inner)]) if spent > self.seconds / 3 else ([], [])
+        least = 3 if spent < 4 else 2
         begin = time.process_time()
         enabled = gc.isenabled()
         gc.disable()
         try:
-            while len(slow) < self.pairs and (len(slow) < 3 or time.process_time() - begin < self.seconds):
+            while len(slow) < self.pairs and (len(slow) < least or time.process_time() - begin < self.seconds):
                 turns = [(slow, baseline[1], outer), (fast, candidate[1], inner)]
                 for times, function, count in turns if len(slow) % 2 == 0 else reversed(turns):
                     times.append(_timed(function, count))
@@ -119,8 +123,13 @@ class Bench:
         ratio, low, high = median_ratio(np.array(slow) / np.array(fast))
         row = Row(group, case, baseline[0], candidate[0], target, ratio, low, high, len(slow), 1e3 * _median(slow),
                   1e3 * _median(fast), baseline_mb, candidate_mb, verdict, note)  # fmt: skip
+        return self.add(row)
+
+    def add(self, row: Row) -> Row:
+        """Take up a row that was measured elsewhere."""
         self.rows.append(row)
         self.say(in_words(row))
+        self.save(self.rows)
         return row
 
 

@@ -19,7 +19,7 @@ from benchmarks.banks import faiss_flat
 from benchmarks.baselines import open3d_calls
 from benchmarks.baselines.sampling import patchcore_coreset
 from benchmarks.clouds import bumpy, dented
-from benchmarks.harness import Bench, CheckFailed, Row, in_words
+from benchmarks.harness import Bench, CheckFailed, Row
 from strategies.btf import BTF
 from strategies.patchcore import PatchCore
 from toolkit.cloud import PointCloud
@@ -42,7 +42,7 @@ def run(bench: Bench, measured: int = 4) -> None:
             for i in range(measured)]  # fmt: skip
     labels = [inside.numpy() for _, inside in test]
 
-    described, features_s = _each(train + [pos for pos, _ in test], _reference_features)
+    described, features_s = _each(train + [pos for pos, _ in test], _reference_features)  # one cost for all clouds
     feature, test_feature = described[:TRAIN], described[TRAIN:]
     learn = features_s * TRAIN
     memory = np.concatenate([f[::100] for f in feature])
@@ -130,8 +130,7 @@ def _ours(bench: Bench, group: str, case: str, baseline: float, quality: tuple[f
     row = Row(group, case, "reference code's way", repr_of(strategy), target, ratio, float("nan"), float("nan"), 1,
               1e3 * baseline, 1e3 * ours, float("nan"), float("nan"), said,
               f"seconds of {TRAIN} training and {TEST} test clouds, from {TRAIN} and {len(test)}")  # fmt: skip
-    bench.rows.append(row)
-    bench.say(in_words(row))
+    bench.add(row)
 
 
 def repr_of(strategy: Any) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-OPERATORS = ("sampling", "neighbours", "descriptors", "banks", "scores", "reading")
+OPERATORS = ("sampling", "neighbours", "descriptors", "registration", "banks", "scores", "reading")
 GROUPS = (*OPERATORS, "pipelines", "memory", "growth")
 
 
@@ -35,33 +36,40 @@ def main() -> None:
     from benchmarks.harness import write
 
     torch.set_num_threads(options.threads)
+    folder = options.results or page.RESULTS
     for name in options.groups:
-        print("written", write(_rows(name, options.pairs, options.seconds), name, options.results or page.RESULTS))
+        measure(name, options.pairs, options.seconds, lambda rows, name=name: write(rows, name, folder))
     if options.results is None:
         page.main()
 
 
-def _rows(name: str, pairs: int, seconds: float) -> list[dict[str, Any]]:
-    """Measure a group."""
+def measure(name: str, pairs: int, seconds: float, save: Callable[[list[dict[str, Any]]], Any]) -> None:
+    """Measure a group; `save` gets all of its rows after each, so that nothing is lost with a killed run."""
     from benchmarks.harness import Bench, as_dicts
 
-    if name == "growth":
-        from benchmarks.growth import curves
-
-        return [_told(row) for row in curves()]
-    if name == "memory":
-        from benchmarks.memory import in_a_process
-        from toolkit.registry import entries
-
-        return [_told(in_a_process(strategy)) for strategy in sorted(entries("strategy"))]
-    bench = Bench(pairs=pairs, seconds=seconds, say=lambda line: print(line, flush=True))
+    if name in ("growth", "memory"):
+        rows = []
+        for row in _growth() if name == "growth" else _memory():
+            print(row, flush=True)
+            rows.append(row)
+            save(rows)
+        return
+    bench = Bench(pairs=pairs, seconds=seconds, say=lambda line: print(line, flush=True),
+                  save=lambda found: save(as_dicts(found)))  # fmt: skip
     importlib.import_module(f"benchmarks.{name}").run(bench)
-    return as_dicts(bench.rows)
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    print(row, flush=True)
-    return row
+def _growth() -> Iterator[dict[str, Any]]:
+    from benchmarks.growth import curves
+
+    return curves()
+
+
+def _memory() -> Iterator[dict[str, Any]]:
+    from benchmarks.memory import in_a_process
+    from toolkit.registry import entries
+
+    return (in_a_process(strategy) for strategy in sorted(entries("strategy")))
 
 
 if __name__ == "__main__":

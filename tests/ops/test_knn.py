@@ -1,3 +1,5 @@
+import copy
+import pickle
 import sys
 
 import pytest
@@ -6,6 +8,7 @@ import torch
 from tests.ops.clouds import bumpy, noise, rotation, shuffled
 from toolkit.errors import CloudError, HyperparameterError
 from toolkit.ops import knn
+from toolkit.ops.knn import Neighbours
 from toolkit.ops.morton import morton_order
 
 
@@ -57,6 +60,19 @@ def test_few_queries_in_a_large_cloud(kind):
     pos = {"surface": pos, "few places": pos[:7][torch.arange(40_000) % 7], "line": pos * torch.tensor([1.0, 0, 0]),
            "one place": pos[:1].expand(40_000, 3)}[kind].contiguous()  # fmt: skip
     check(pos, pos[::4000] + 0.1, 5)
+
+
+@pytest.mark.parametrize("dim", [3, 20])
+def test_a_cloud_that_is_searched_many_times(engine, dim):
+    pos = noise(300, dim)
+    search = Neighbours(pos)
+    for kept in (search, pickle.loads(pickle.dumps(search)), copy.deepcopy(search)):
+        for count, k in ((70, 5), (1, 1), (0, 2), (300, 1)):
+            for mine, theirs in zip(kept.find(noise(count, dim, seed=1), k), knn(pos, noise(count, dim, seed=1), k)):
+                assert torch.equal(mine, theirs) and mine.dtype == theirs.dtype
+    for query, k in ((noise(3, dim), 301), (noise(3, dim) * torch.inf, 1), (noise(3, dim + 1), 1)):
+        with pytest.raises(CloudError):
+            search.find(query, k)
 
 
 def test_duplicates(engine):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from toolkit.ops.check import check_points, check_positive
-from toolkit.ops.knn import knn
+from toolkit.ops.knn import Neighbours
 from toolkit.ops.rigid import assemble, rotation_about, transformed
 
 
 def icp(
     source: Tensor,
-    target: Tensor,
+    target: Tensor | Neighbours,
     normal: Tensor,
     start: Tensor,
     *,
@@ -32,7 +32,7 @@ def icp(
 
     Args:
         source: (N, 3) points to move.
-        target: (M, 3) points to come to rest on.
+        target: (M, 3) points to come to rest on; as `Neighbours` where several sources come to rest on them.
         normal: (M, 3) unit normals of ``target``; signs do not matter.
         start: (4, 4) transform to start from.
         distance: pairs farther apart than this are ignored, in the unit of the points.
@@ -48,14 +48,15 @@ def icp(
     """
     check_positive(distance, "icp: distance")
     source = check_points(source, "icp: source", dim=3).double()
-    target = check_points(target, "icp: target", dim=3)
+    search = target if isinstance(target, Neighbours) else Neighbours(check_points(target, "icp: target", dim=3))
+    target = search.pos
     normal = normal.double()
     transform = start.to(source.device, torch.float64)
     centre = target.double().mean(0)
     extent = float((target.double() - centre).norm(dim=1).max()) or 1.0
     for _ in range(iterations):
         moved = transformed(source, transform)
-        index, away = knn(target, moved.to(target.dtype), 1)
+        index, away = search.find(moved.to(target.dtype), 1)
         near = away[:, 0] <= distance
         if int(near.sum()) < 6:
             break

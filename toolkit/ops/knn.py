@@ -7,6 +7,8 @@ which loses digits. More dimensions: the matrix products of `bank_nearest`, whos
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -74,17 +76,52 @@ def _query(points: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, n
         from scipy.spatial import cKDTree
 
         tree = cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
-        distance, found = tree.query(query, k=k)
-        return found, distance
+    else:
+        tree = _built(points)
+    distance, found = tree.query(query, k=k)
+    return found, distance
+
+
+def _built(points: np.ndarray) -> Any:
+    """A k-d tree whose ``query(query, k=k)`` returns distances and indices."""
     try:
         from pykdtree.kdtree import KDTree
     except ImportError:  # no wheel for this platform
         from scipy.spatial import cKDTree
 
-        distance, found = cKDTree(points).query(query, k=k)
-    else:
-        distance, found = KDTree(points).query(query, k=k)
-    return found, distance
+        return cKDTree(points)
+    return KDTree(points)
+
+
+class Neighbours:
+    """A cloud that is searched many times: its tree is built once. Searches give what `knn` gives.
+
+    Args:
+        pos: (N, D) points to search.
+
+    Raises:
+        CloudError: no points, NaN or infinite values.
+    """
+
+    def __init__(self, pos: Tensor):
+        self.pos = check_points(pos, "Neighbours: pos")
+        on_tree = self.pos.device.type == "cpu" and self.pos.shape[1] <= TREE_DIM
+        self._tree = _built(self.pos.numpy()) if on_tree else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Neighbours, (self.pos,)  # trees can be neither copied nor stored
+
+    def find(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Index (Q, k) and distance (Q, k) of the ``k`` points nearest to each of (Q, D) queries, as `knn`."""
+        if self._tree is None or not 1 <= k <= self.pos.shape[0] or query.shape[0] >= _SORT_FROM:
+            return knn(self.pos, query, k)
+        query = check_points(query, "Neighbours: query", dim=self.pos.shape[1], minimum=0).to(self.pos.dtype)
+        if query.shape[0] == 0:
+            return knn(self.pos, query, k)
+        distance, found = self._tree.query(query.numpy(), k=k)
+        shape = (query.shape[0], k)
+        return (torch.from_numpy(found.astype(np.int64).reshape(shape)),
+                torch.from_numpy(distance.astype(np.float32).reshape(shape)))  # fmt: skip
 
 
 def _tiled(pos: Tensor, query: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from toolkit.ops.bank import bank_nearest
 from toolkit.ops.check import check_points, check_positive
 from toolkit.ops.fpfh import fpfh
 from toolkit.ops.icp import icp as refine
-from toolkit.ops.knn import knn
+from toolkit.ops.knn import Neighbours
 from toolkit.ops.normals import normals
 from toolkit.ops.ransac import ransac
 from toolkit.ops.rigid import assemble, transformed
@@ -66,6 +66,7 @@ class Template:
         check_positive(self.voxel, "Template: voxel")
         self.coarse, self.feature = _described(pos, self.voxel, "Template")
         self.fine = voxel_downsample(pos, self.voxel / _FINE)
+        self.search = Neighbours(self.fine)
         self.fine_normal = normals(self.fine, orient="none")
         self.turns = _turns(self.fine)
 
@@ -207,12 +208,12 @@ def _thinned(pos: Tensor, count: int) -> Tensor:
 
 
 def _refined(pos: Tensor, template: Template, start: Tensor, distance: float, **options: Any) -> Tensor:
-    return refine(pos, template.fine, template.fine_normal, start, distance=distance, **options).cpu()
+    return refine(pos, template.search, template.fine_normal, start, distance=distance, **options).cpu()
 
 
 def _distances(pos: Tensor, template: Template, transform: Tensor) -> Tensor:
     """(N,) distance of each moved point to the template."""
-    return knn(template.fine, transformed(pos, transform), 1)[1][:, 0]
+    return template.search.find(transformed(pos, transform), 1)[1][:, 0]
 
 
 def _misfit(pos: Tensor, template: Template, transform: Tensor, reach: float) -> float:
