@@ -65,6 +65,15 @@ def test_key_knows_what_changes_scores(grid):
     assert key(options={**GRID["options"], "evaluate": "all"}) != base
 
 
+def test_presets_are_part_of_the_strategy(grid):
+    strategy = f"{ROOT}/tests/tuning/test_sweep.py:Knob"
+    file = grid(scenario="class_incremental", continual="Naive", order="listed", strategy=[
+        strategy, {"name": strategy, "preset": "paper"}, {"name": strategy, "size": 90, "width": 4}])  # fmt: skip
+    small, paper = expand(read_grid(file))  # the third is what the second stands for
+    assert paper.config["preset"] == "paper" and paper.labels["strategy"] == "Knob(preset=paper)"
+    assert small.key != paper.key and small.labels["strategy"] == "Knob"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

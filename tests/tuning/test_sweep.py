@@ -34,6 +34,7 @@ class Knob(ToyNet):
     """
 
     search_space = {"good": Float(0.0, 2.0), "size": Int(1, 100)}
+    presets = {"paper": {"size": 90, "width": 4}}
 
     def __init__(self, *, good: float = 0.5, size: int = 10, **base):
         self.good, self.size = good, size
@@ -267,6 +268,22 @@ def test_mistakes_are_one_line(tmp_path, capsys, options, said):
     assert sweep(tmp_path, *options) == 2
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(err) == 1 and said in err[0]
+
+
+def test_presets_reach_trials_choice_and_final_run(tmp_path, capsys):
+    assert sweep(tmp_path, "--trials", 2, "--preset", "paper", "--strategy.good", 0.9) == 0
+    (found,) = find_sweeps([tmp_path])
+    assert found.spec.config["preset"] == "paper" and found.spec.config["strategy"]["width"] == 4
+    frame = trials_frame(found.studies[""], 2)
+    assert frame.loc[0, "param_strategy.size"] == 90  # the preset's value is the first that is tried
+    capsys.readouterr()
+    assert main(["sweep", "report", str(tmp_path / "s"), "--best"]) == 0
+    best = yaml.safe_load(capsys.readouterr().out)
+    assert best["strategy"]["width"] == 4 and best["strategy"]["good"] == 0.9
+    (final,) = (tmp_path / "s" / "first-k-tasks" / "final").rglob("result.json")
+    assert json.loads(final.read_text())["spec"]["strategy"]["arguments"]["width"] == 4
+    assert sweep(tmp_path, "--preset", "huge") == 2
+    assert "small, paper" in capsys.readouterr().err
 
 
 def test_print_space_can_be_read_back(tmp_path, capsys):
