@@ -19,10 +19,11 @@ Different by default; in brackets what gives the published way back:
   of which two are the same.
 * Norm-AS on unit-scaled clouds, as its own paper does (in the released code a push of 0.1 is 0.1 millimetres on
   Real3D-AD), ``pseudo`` of them in one copy of each normal cloud instead of one.
-* CDS removes at most the share ``cds_cap`` of the abnormal patches, those hit most often first (released default 1:
-  all that are hit). It works on what a task brings, so that no task changes what is kept of another.
-* The object's score is the maximum of the fused map. The code fuses object scores apart from point scores, A by the
-  maximum, the mean or the top 80 depending on the data set.
+* R, too, is relative: to the distance that the matched normal prototype itself has to the abnormal bank (``lof=0``
+  takes both plainly). Flat places are far from every defect and rims near to some, whether they are sound or not.
+* CDS works on what a task brings, so that no task changes what is kept of another.
+* The object's score is the mean of the top 2 % of the fused map (``object_score="max"``). The code fuses object scores
+  apart from point scores, A by its maximum, mean or top 80 depending on the data set, R by its maximum.
 * ``share_abnormal=True`` looks a cloud's patches up among the defects of all classes (ours).
 
 ``lam=0`` is the ablation without the abnormal bank. A stream without known defects works too: pseudo anomalies stand
@@ -34,7 +35,7 @@ MEASURED
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -73,6 +74,8 @@ class Open3DAD(BankStrategy):
         abnormal_share: share of a byte budget that goes to the abnormal bank; what it leaves is for the normal one.
         transductive_min_max: scale A and R by their range over the test clouds of the class, as the released code does.
         bank_size: rows kept of each category of a task in the normal bank; 0 keeps all.
+        object_score: mean of the top share of the fused patch scores, or their maximum.
+        top_share: of the patches, for object_score top.
         options: further arguments of `BankStrategy` and `AnomalyStrategy`.
     """
 
@@ -95,8 +98,9 @@ class Open3DAD(BankStrategy):
 
     def __init__(self, *, scales: tuple[int, ...] = (40, 80, 120), normal_k: int = 30, patches: int = 1024,
                  patch_size: int = 16, hellinger: bool = True, theta: float = 0.4, pseudo: int = 4, cds: bool = True,
-                 cds_cap: float = 0.5, lam: float = 0.3, share_abnormal: bool = False, abnormal_share: float = 0.25,
-                 transductive_min_max: bool = False, bank_size: int = 1000, **options: Any):  # fmt: skip
+                 cds_cap: float = 1.0, lam: float = 0.3, share_abnormal: bool = False, abnormal_share: float = 0.25,
+                 transductive_min_max: bool = False, bank_size: int = 1000,
+                 object_score: Literal["max", "top"] = "top", top_share: float = 0.02, **options: Any):  # fmt: skip
         self.scales, self.normal_k, self.patches, self.patch_size = tuple(scales), normal_k, patches, patch_size
         self.hellinger, self.theta, self.pseudo, self.cds, self.cds_cap = hellinger, theta, pseudo, cds, cds_cap
         self.lam, self.share_abnormal, self.abnormal_share = lam, share_abnormal, abnormal_share
@@ -107,15 +111,23 @@ class Open3DAD(BankStrategy):
                 raise HyperparameterError(f"Open3DAD: {name} must lie in [0, 1], got {getattr(self, name)}.")
         if not self.scales or min(self.scales) < 2:
             raise HyperparameterError(f"Open3DAD: scales must be neighbours from 2 on, got {self.scales}.")
-        if options.get("object_score") == "reweighted":
-            raise HyperparameterError("Open3DAD: object_score 'reweighted' is defined for one bank, not for the fused "
-                                      "score of two. Choose max or top.")  # fmt: skip
+        if object_score not in ("max", "top"):
+            raise HyperparameterError(f"Open3DAD: object_score must be max or top, got {object_score!r}: others are "
+                                      "defined for the distances to one bank.")  # fmt: skip
         if transductive_min_max and options.get("category_at_test") == "inferred":
             raise HyperparameterError("Open3DAD: transductive_min_max needs the classes of test clouds to be known.")
-        super().__init__(bank_size=bank_size, **options)
+        super().__init__(bank_size=bank_size, object_score=object_score, top_share=top_share, **options)
+        self._start()
+        self._test_ranges: dict[str, list[Range]] = {}
+
+    def restart(self) -> None:
+        """Forget everything learned but what `survives_restart`."""
+        super().restart()
+        self._start()
+
+    def _start(self) -> None:
         self.banks_: dict[str, Bank] = {"abnormal": {}, "normal": {}}
         self.ranges_: dict[str, list[Range]] = {}
-        self._test_ranges: dict[str, list[Range]] = {}
 
     # ---- patches ----------------------------------------------------------------------------------------------------
 
@@ -206,7 +218,11 @@ class Open3DAD(BankStrategy):
         away, index = bank_nearest(normal[:, :-1].contiguous().to(self.device), query)
         both = [away[:, 0].cpu() / normal[index[:, 0].cpu(), -1], torch.zeros(query.shape[0])]
         if abnormal.shape[0]:
-            both[1] = bank_nearest(abnormal.to(self.device), query)[0][:, 0].cpu()
+            abnormal = abnormal.to(self.device)
+            both[1] = bank_nearest(abnormal, query)[0][:, 0].cpu()
+            if self.lof:
+                usual = bank_nearest(abnormal, normal[:, :-1].contiguous().to(self.device))[0][:, 0].cpu()
+                both[1] = both[1] / usual[index[:, 0].cpu()].clamp_min(1e-3 * float(usual.mean()) + 1e-12)
         return torch.stack([smooth(each, cloud.pos, k=self.smooth) for each in both], 1)
 
     def _both(self, cloud: PointCloud) -> tuple[PointCloud, Tensor]:

@@ -87,6 +87,14 @@ class Patch3D(RegisteredStrategy, BankStrategy):
         at_least(self, cells=1, appearance=0, overlap=1, raw_weight=1e-6)
         one_of(self, matching=("hungarian", "template"), features=("fpfh", "xyz", "fpfh+xyz"))
         super().__init__(**options)
+        self._start()
+
+    def restart(self) -> None:
+        """Forget everything learned but what `survives_restart`."""
+        super().restart()
+        self._start()
+
+    def _start(self) -> None:
         self.cells_: dict[str, Cells] = {}
 
     def prepare(self, cloud: PointCloud) -> PointCloud:

@@ -102,6 +102,14 @@ class Reg3DAD(RegisteredStrategy, BankStrategy):
         super().__init__(**options)
         self._encoder: PointMAE = load_point_mae(weights, backbone, seed=self.seed).to(self.device)
         self._encoder_key = key_of(self._encoder.state_dict())
+        self._start()
+
+    def restart(self) -> None:
+        """Forget everything learned but what `survives_restart`."""
+        super().restart()
+        self._start()
+
+    def _start(self) -> None:
         self.banks_: dict[str, Bank] = {part: {} for part in PARTS}
         self.calibration_: dict[str, list[tuple[float, float]]] = {}
 
@@ -142,12 +150,13 @@ class Reg3DAD(RegisteredStrategy, BankStrategy):
         return {n: select(r, self.bank_size or r.shape[0], self.selection, self.seed) for n, r in rows.items()}
 
     def _distances(self, banks: Pair, cloud: PointCloud) -> Tensor:
-        """(M, 2) smoothed distances of a prepared cloud's points to both banks."""
+        """(M, 2) distances of a prepared cloud's points to both banks, each smoothed over neighbours of its kind."""
         place = knn(banks["place"][:, :-1], cloud.place, 1)[1][:, 0]
         bank, expected = banks["token"][:, :-1].contiguous(), banks["token"][:, -1]
         distance, index = bank_nearest(bank.to(self.device), cloud.token.to(self.device))
-        token = interpolate(distance[:, 0].cpu() / expected[index[:, 0].cpu()], cloud.pos[cloud.rows], cloud.pos, k=3)
-        return torch.stack([smooth(each, cloud.pos, k=self.smooth) for each in (place, token)], 1)
+        centre = cloud.pos[cloud.rows]
+        token = smooth(distance[:, 0].cpu() / expected[index[:, 0].cpu()], centre, k=self.smooth)
+        return torch.stack([smooth(place, cloud.pos, k=self.smooth), interpolate(token, centre, cloud.pos, k=3)], 1)
 
     def score(self, cloud: PointCloud) -> AnomalyMap:
         """Both calibrated distances, fused and carried to all points; zeros while the banks are empty."""

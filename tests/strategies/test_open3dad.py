@@ -72,7 +72,7 @@ def test_a_bump_scores_higher_than_its_normal_twin(options):
 
 
 def test_score_is_the_two_density_formula():
-    strategy = trained([*normals(), defective(9)], lam=0.4, spread=1)
+    strategy = trained([*normals(), defective(9)], lam=0.4, spread=1, object_score="max")
     cloud = part(50)[0]
     described, distance = strategy._both(cloud)
     (low_a, high_a), (low_r, high_r) = strategy.ranges_["part"]
@@ -96,7 +96,7 @@ def test_ranges_come_from_training_normals_held_out():
 
 
 def test_transductive_scores_end_at_the_extremes_of_the_test_set():
-    strategy = trained(normals(), transductive_min_max=True, lam=0.0, spread=1)
+    strategy = trained(normals(), transductive_min_max=True, lam=0.0, spread=1, object_score="max")
     test = [part(50)[0], defective(51).unlabelled()]
     strategy.dataloader = iter(test)
     objects = []

@@ -80,7 +80,7 @@ def test_bank_of_tokens_depends_on_weights_and_restart_keeps_the_template(clouds
     assert strategy.prepare_key(clouds[0]) != Reg3DAD(**QUICK, weights="random").prepare_key(clouds[0])
     template = strategy.templates_["part"]
     strategy.restart()
-    assert strategy.templates_["part"] is template and not hasattr(strategy, "calibration_")
+    assert strategy.templates_["part"] is template and strategy.calibration_ == {}
 
 
 def test_wrong_hyperparameters():
