@@ -162,5 +162,7 @@ def test_command_line(tmp_path, capsys):
         {"dent": 1},
         {"dent": 2},
     )
+    assert scenario_main("OpenSet", [*argv[:6], "--curve", "shots:7,8", "--output", str(tmp_path / "new")]) == 2
+    assert "only one value" in capsys.readouterr().err and not list((tmp_path / "new").rglob("result.json"))
     assert scenario_main("MultiClass", [*argv[:4], "--draws", "2", "--output", str(tmp_path)]) == 2
     assert "--draws: MultiClass has no draw" in capsys.readouterr().err

@@ -128,7 +128,8 @@ class _Bins:
         reached = int(np.searchsorted(true, np.ceil(0.95 * true[-1] - 1e-9)))
         found.append((at_least[reached], above[reached], at_least[reached]))
         for limit in LIMITS:
-            found.append(tuple(float((share * _remaining(*rates, limit)).sum() / limit)
-                               for rates in ((above, at_least), (at_least, at_least), (above, above))))  # fmt: skip
+            value, low, high = (float((share * _remaining(*rates, limit)).sum() / limit)
+                                for rates in ((above, at_least), (at_least, at_least), (above, above)))  # fmt: skip
+            found.append((value, low, high))
         error = max(max(high - value, value - low) for value, low, high in found)
         return {**dict(zip(POINT_METRICS, (float(value) for value, _, _ in found))), "point_error": float(error)}

@@ -246,6 +246,9 @@ def run_curve(scenarios: Sequence[Scenario], text: str, classes: dict[str, Any],
     session.quieten()
     dataset = classes["dataset"](**arguments["dataset"])
     planned = [one for scenario in scenarios for one in settings(scenario, text, dataset)]
+    if len(planned) <= len(scenarios):
+        raise HyperparameterError(f"--curve {text}: only one value gives samples of its own here: types have too few "
+                                  "objects. Nothing to draw.")  # fmt: skip
     if options.dry_run:
         for one in planned:
             session.print_stream(one, dataset)
@@ -258,10 +261,7 @@ def run_curve(scenarios: Sequence[Scenario], text: str, classes: dict[str, Any],
         print(f"curve: run {i} of {len(planned)}", flush=True)
         runs.append(load_run(session.run_one(one, dataset, classes, arguments, options, device, threads, store)))
     axis = text.partition(":")[0]
-    found = [curve for curve in curves_of(runs) if curve.axis == axis]
-    if not found:
-        raise HyperparameterError(f"--curve {text}: only one value gives samples of its own here; nothing to draw.")
-    curve = found[0]
+    curve = next(curve for curve in curves_of(runs) if curve.axis == axis)
     table = curve_table(curve)
     _console().print(table.rich())
     spec = runs[0].spec

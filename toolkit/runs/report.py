@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import Continual3DError, HyperparameterError
+from toolkit.runs.curve import Curve, curve_table, curves_of, draw_curve
 from toolkit.runs.groups import streams_of
 from toolkit.runs.load import FinishedRun, find_runs
-from toolkit.runs.report_page import FORMATS, Section, write
+from toolkit.runs.report_page import FORMATS, CurveSection, Section, write
 from toolkit.runs.report_tables import StreamTables, notes
 from toolkit.runs.uncertainty import DRAWS
+
+if TYPE_CHECKING:
+    from toolkit.runs.report_figures import Picture
 
 
 def command(argv: list[str]) -> int:
@@ -35,11 +40,15 @@ def command(argv: list[str]) -> int:
         raise HyperparameterError(f"--output {path}: give it the ending {', '.join(FORMATS)}, or name a --format.")
     if options.draws < 1:
         raise HyperparameterError(f"--draws {options.draws}: expected 1 or more.")
-    sections = make_sections(find_runs(options.runs), options.draws, options.seed)
+    runs = find_runs(options.runs)
+    sections = make_sections(runs, options.draws, options.seed)
+    over = [CurveSection(curve, curve_table(curve, options.draws, options.seed)) for curve in curves_of(runs)]
     folder = path.with_name(path.stem + "_files")
     if form in ("html", "markdown"):
         illustrate(sections, folder, options.clouds if form == "html" else 0, options.root)
-    for written in write(sections, path, folder, form):
+        for section in over:
+            section.pictures = draw_curves(section.curve, folder)
+    for written in write(sections, path, folder, form, over):
         print(f"written: {written}")
     return 0
 
@@ -71,6 +80,24 @@ def illustrate(sections: Sequence[Section], folder: Path, clouds: int = 4, root:
         section.pictures = draw_pictures(section.made, place)
         if clouds:
             show_clouds(section, place, clouds, root)
+
+
+def draw_curves(curve: Curve, folder: Path) -> list[Picture]:
+    """The figures of a curve, as PNG and CSV in the report's folder."""
+    import matplotlib.pyplot as plt
+
+    from toolkit.plots import save
+    from toolkit.runs.report_figures import Picture, as_address, file_name
+
+    pictures = []
+    for figure in ("object_auroc", "point_auroc"):
+        drawn = draw_curve(curve, figure)
+        path = save(drawn, folder / f"curve_{curve.axis}_{file_name(curve.title)}_{figure}")
+        label = figure.replace("_auroc", " AUROC")
+        pictures.append(Picture(f"{label[0].upper()}{label[1:]}", "Mean over draws; bands: lowest to highest draw.",
+                                path, as_address(drawn), wide=True))  # fmt: skip
+        plt.close(drawn)
+    return pictures
 
 
 def show_clouds(section: Section, folder: Path, most: int, root: str | None = None) -> None:

@@ -93,6 +93,7 @@ def _plans(tables: StreamTables) -> Iterator[_Plan]:
         yield from _over_tasks(stream)
     yield from _costs(tables)
     yield from _slices(stream)
+    yield from _openness(stream)
     yield from _ranks(tables)
     for method in stream.methods:
         yield from _drift(method)
@@ -146,6 +147,22 @@ def _over_tasks(stream: Stream) -> Iterator[_Plan]:
                 partial(plots.r_matrix, np.mean(stack, axis=0), tasks, label=label),
             )
 
+    for name in stream.first.result["slices"]:
+        for method in stream.methods:
+            stack = [_array(run.result["slices"][name]["matrices"]["object_auroc"]) for run in method.runs]
+            if np.isnan(stack).all():
+                continue
+            yield _Plan(
+                f"r_object_auroc_{file_name(method.name)}_{file_name(name)}",
+                f"R matrix, {name.replace('_', ' ')}: {method.name}",
+                f"Object AUROC on the part of each task's test clouds that is called {name.replace('_', ' ')}.",
+                partial(plots.r_matrix, np.mean(stack, axis=0), tasks, label="object AUROC"),
+            )
+
+
+def _array(rows: Any) -> Any:
+    return np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=float)
+
 
 def _costs(tables: StreamTables) -> Iterator[_Plan]:
     """Accuracy against memory and against latency."""
@@ -160,13 +177,13 @@ def _costs(tables: StreamTables) -> Iterator[_Plan]:
             {
                 "strategy": method.name,
                 "average": tables.final[method.name].value,
-                "state_mb": np.mean([c["state_bytes"] for c in costs]) / 2**20,
+                "state_mb": np.mean([c.get("kept_bytes", c["state_bytes"]) for c in costs]) / 2**20,
                 "score_s": np.mean([c["score_seconds_per_cloud"] for c in costs]),
             }
         )
     frame = pd.DataFrame(rows).dropna()
     for cost, title, label in (
-        ("state_mb", "memory", "state kept from task to task (MB)"),
+        ("state_mb", "memory", "kept from task to task, replay included (MB)"),
         ("score_s", "latency", "seconds to score a cloud"),
     ):
         chosen = frame[frame[cost] > 0]
@@ -223,6 +240,34 @@ def _slices(stream: Stream) -> Iterator[_Plan]:
                 partial(plots.bars, parts, ylabel="object AUROC", baseline=0.5),
                 wide=len(names) > 6,
             )
+
+
+def _openness(stream: Stream) -> Iterator[_Plan]:
+    """AUROC as unknown defect types come in, mean over categories and runs."""
+    from toolkit import plots
+    from toolkit.metrics import openness_curve
+
+    if {"known", "unknown"} - set(stream.first.result["slices"]) or "given" not in stream.first.result:
+        return
+    rows = []
+    for method in stream.methods:
+        for run in method.runs:
+            known = {kind for task in run.result["given"] for kind in task["known"]}
+            for _, part in run.final_scores().groupby("category"):
+                if known & set(part["defect"]) and part["y"].min() == 0:
+                    curve = openness_curve(part["object_score"], part["y"], part["defect"], known)
+                    rows.append(pd.DataFrame({"strategy": method.name, **curve}))
+    if not rows:
+        return
+    frame = pd.concat(rows).groupby(["strategy", "unknown"], sort=False).mean().reset_index()
+    if frame["unknown"].nunique() > 1:
+        yield _Plan(
+            "openness",
+            "Openness",
+            "Object AUROC of the known types and of u unknown ones, mean over categories and repetitions. Every set of "
+            "u types is counted out; the bands reach from the worst set to the best.",
+            partial(plots.openness_curve, frame),
+        )
 
 
 def _ranks(tables: StreamTables) -> Iterator[_Plan]:

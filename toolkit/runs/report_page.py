@@ -15,6 +15,7 @@ from toolkit.runs.report_tables import StreamTables, versions
 from toolkit.runs.tables import Table
 
 if TYPE_CHECKING:
+    from toolkit.runs.curve import Curve
     from toolkit.runs.report_figures import Picture
     from toolkit.runs.viewer import ScoredSample
 
@@ -43,7 +44,17 @@ class Section:
         return self.made.stream.title
 
 
-def write(sections: Sequence[Section], path: Path, folder: Path, form: str) -> list[Path]:
+@dataclass
+class CurveSection:
+    """A curve over several streams (`toolkit.runs.curve`), its table, and its figures once they are drawn."""
+
+    curve: Curve
+    table: Table
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def write(sections: Sequence[Section], path: Path, folder: Path, form: str,
+          curves: Sequence[CurveSection] = ()) -> list[Path]:  # fmt: skip
     """Write a report and the numbers of its tables; returns what was written.
 
     Args:
@@ -51,19 +62,22 @@ def write(sections: Sequence[Section], path: Path, folder: Path, form: str) -> l
         path: of the report. With form "csv" it takes the results; differences go to ``<path>_differences.csv``.
         folder: beside it; takes ``results.csv`` and ``differences.csv`` for the other formats.
         form: html, markdown, latex or csv.
+        curves: over several of the streams; with form "csv" their rows go to ``<path>_curves.csv``.
 
     Raises:
         OutputError: a file cannot be written.
     """
     results = [row for section in sections for row in section.made.numbers()]
     differing = [row for section in sections for row in section.made.difference_numbers()]
+    points = [{"curve": c.table.title, **row} for c in curves for row in c.curve.frame.to_dict("records")]
     if form == "csv":
-        beside = path.with_name(f"{path.stem}_differences{path.suffix}")
-        pairs = [(path, as_csv(results)), (beside, as_csv(differing))]
+        places = [path, *(path.with_name(f"{path.stem}_{n}{path.suffix}") for n in ("differences", "curves"))]
     else:
+        places = [folder / f"{name}.csv" for name in ("results", "differences", "curves")]
+    pairs = [(place, as_csv(rows)) for place, rows in zip(places, (results, differing, points))]
+    if form != "csv":
         page = {"html": page_html, "markdown": page_markdown, "latex": page_latex}[form]
-        pairs = [(path, page(sections, folder)), (folder / "results.csv", as_csv(results)),
-                 (folder / "differences.csv", as_csv(differing))]  # fmt: skip
+        pairs.insert(0, (path, page(sections, folder, curves)))
     written = [(target, text) for target, text in pairs if text]
     for target, text in written:
         write_text(target, text)
@@ -81,12 +95,13 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def page_html(sections: Sequence[Section], folder: Path) -> str:
+def page_html(sections: Sequence[Section], folder: Path, curves: Sequence[CurveSection] = ()) -> str:
     """The page; `folder` is where its figures lie as files."""
     from toolkit.runs.viewer import document, viewer
 
     clouds = [cloud for section in sections for cloud in section.clouds]
     links = "".join(f'<a href="#s{i}">{html.escape(s.title)}</a>' for i, s in enumerate(sections))
+    links += "".join(f'<a href="#c{i}">{html.escape(c.table.title)}</a>' for i, c in enumerate(curves))
     if clouds:
         links += '<a href="#clouds-to-turn">Clouds</a>'
     links += '<a href="#specs">Specs and versions</a>'
@@ -99,6 +114,10 @@ def page_html(sections: Sequence[Section], folder: Path) -> str:
             parts.append(f'<div class="notes"><ul>{items}</ul></div>')
         parts += [table.html() for table in section.made.tables()]
         parts.append('<div class="pictures">' + "\n".join(map(_picture_html, section.pictures)) + "</div>")
+    for i, over in enumerate(curves):
+        pictures = "\n".join(map(_picture_html, over.pictures))
+        parts.append(f'<h2 id="c{i}">{html.escape(over.table.title)}</h2>\n{over.table.html()}'
+                     f'<div class="pictures">{pictures}</div>')  # fmt: skip
     if clouds:
         parts.append(f'<h2 id="clouds-to-turn">Clouds</h2>\n{viewer(clouds)}')
     parts.append(f'<h2 id="specs">Specs and versions</h2>\n{_specs_html(sections)}')
@@ -110,25 +129,32 @@ def page_html(sections: Sequence[Section], folder: Path) -> str:
     return document("continual3d report", "\n".join(parts), scripts=bool(clouds))
 
 
-def page_markdown(sections: Sequence[Section], folder: Path) -> str:
+def page_markdown(sections: Sequence[Section], folder: Path, curves: Sequence[CurveSection] = ()) -> str:
     """Tables and references to the figures in `folder`."""
     parts = ["# continual3d report", _counted(sections)]
     for section in sections:
         parts += [f"## {section.title}", *(f"- {note}" for note in section.notes)]
         parts += [table.markdown() for table in section.made.tables()]
-        for picture in section.pictures:
-            place = picture.path.relative_to(folder.parent).as_posix()
-            parts.append(f"![{picture.title}]({place})\n\n*{picture.title}.* {picture.caption}")
+        parts += [_picture_markdown(picture, folder) for picture in section.pictures]
+    for over in curves:
+        parts += [f"## {over.table.title}", over.table.markdown()]
+        parts += [_picture_markdown(picture, folder) for picture in over.pictures]
     parts += ["## Versions", _versions(sections).markdown()]
     return "\n\n".join(parts) + "\n"
 
 
-def page_latex(sections: Sequence[Section], folder: Path) -> str:
+def _picture_markdown(picture: Picture, folder: Path) -> str:
+    place = picture.path.relative_to(folder.parent).as_posix()
+    return f"![{picture.title}]({place})\n\n*{picture.title}.* {picture.caption}"
+
+
+def page_latex(sections: Sequence[Section], folder: Path, curves: Sequence[CurveSection] = ()) -> str:
     """Tables for the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}; the rows are made by continual3d report"]
     for section in sections:
         parts += [f"% {section.title}", *(f"% {note}" for note in section.notes)]
         parts += [table.latex() for table in section.made.tables()]
+    parts += [over.table.latex() for over in curves]
     return "\n\n".join(parts) + "\n"
 
 

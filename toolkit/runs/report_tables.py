@@ -14,7 +14,8 @@ from toolkit.runs.tables import Table, number, p_value, with_interval
 from toolkit.runs.uncertainty import ALPHA, CONTINUAL, Resampled, differences, over_runs, paired_p
 
 WORSE = " ▼"
-COSTS = ("train_seconds", "score_seconds_per_cloud", "state_bytes", "peak_memory_mb", "trainable_parameters")
+COSTS = ("train_seconds", "score_seconds_per_cloud", "state_bytes", "peak_memory_mb", "trainable_parameters",
+         "buffer_bytes", "kept_bytes", "macs_per_cloud")  # fmt: skip
 
 
 class StreamTables:
@@ -37,7 +38,10 @@ class StreamTables:
 
     def tables(self) -> list[Table]:
         """Those that have something to say."""
-        found = [self.ran(), self.results(), self.difference_table(), self.slices(), self.categories(), self.costs()]
+        from toolkit.runs.report_more import more_tables
+
+        found = [self.ran(), self.results(), self.difference_table(), self.slices(), self.categories()]
+        found += [*more_tables(self), self.costs()]
         return [table for table in found if table is not None and table.rows]
 
     def ran(self) -> Table:
@@ -76,11 +80,15 @@ class StreamTables:
         for method in self.stream.methods:
             cost = {name: _cost(method.runs, name) for name in COSTS}
             rows.append([method.name, number(cost["train_seconds"], 1), number(cost["score_seconds_per_cloud"], 3),
-                         number(cost["state_bytes"] / 2**20, 2), number(cost["peak_memory_mb"], 0),
-                         f"{cost['trainable_parameters']:,.0f}"])  # fmt: skip
-        columns = ["method", "training s", "scoring s per cloud", "state MB", "peak MB", "trainable parameters"]
-        note = ("Times hold for the device above. State: what the method keeps from task to task, without replay "
-                "buffers. Peak: resident memory of the whole process, without the GPU's.")  # fmt: skip
+                         number(cost["state_bytes"] / 2**20, 2), number(cost["buffer_bytes"] / 2**20, 2),
+                         number(cost["kept_bytes"] / 2**20, 2), number(cost["peak_memory_mb"], 0),
+                         f"{cost['trainable_parameters']:,.0f}", number(cost["macs_per_cloud"] / 1e6, 1)])  # fmt: skip
+        columns = ["method", "training s", "scoring s per cloud", "state MB", "replay MB", "kept MB", "peak MB",
+                   "trainable parameters", "million MACs per cloud"]  # fmt: skip
+        note = ("Times hold for the device above and were measured once. State: network, banks, templates. Replay: "
+                "clouds in buffers. Kept: both and what plugins store, all that the next task would find. Peak: "
+                "resident memory of the whole process, without the GPU's. MACs: matrix products of scoring one cloud; "
+                "neighbour search and sorting are not counted.")  # fmt: skip
         return Table("Cost", columns, rows, note)
 
     def _shown(self, interval: Interval, signed: bool = False) -> str:
@@ -244,7 +252,9 @@ def _threads(facts: dict[str, Any]) -> str:
 
 
 def _cost(runs: Sequence[FinishedRun], name: str) -> float:
-    return float(np.mean([run.result["cost"][name] for run in runs]))
+    """Mean over runs; NaN for what an older version did not measure."""
+    values = [run.result["cost"].get(name) for run in runs]
+    return float("nan") if None in values else float(np.mean(values))
 
 
 def _percent(share: float) -> str:

@@ -115,6 +115,8 @@ class _Part:
         table = self.per_category()
         named = {name: float(table[name].mean()) for name in (*OBJECT_METRICS.values(), *metrics.POINT_METRICS)
                  if name in table}  # fmt: skip
+        if "point_error" in self.last_points:
+            named["point_error"] = float(self.last_points["point_error"].max())
         if len(self.last):
             named["pooled_object_auroc"] = metrics.auroc(self.last["object_score"], self.last["y"])
             named["category_accuracy"] = float((self.last["given_category"] == self.last["category"]).mean())
