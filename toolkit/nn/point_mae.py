@@ -222,8 +222,8 @@ def load_point_mae(
         raise HyperparameterError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
     if weights == "shipped" and preset != "compact":
         raise HyperparameterError(
-            f"The shipped weights are for preset 'compact', not {preset!r}. Use preset='compact', weights='random', "
-            "or give the path of an official Point-MAE checkpoint."
+            f"The shipped weights are for the size 'compact', not {preset!r}. Use 'compact', or give weights the path "
+            "of an official Point-MAE checkpoint, or 'random'."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
