@@ -96,7 +96,7 @@ def _training() -> Iterator[dict[str, Any]]:
     """A whole method learning its n-th task under a budget: what that takes, and how much memory."""
     strategy = BTF(policy="fixed", budget="100kB")
     for task in range(1, 65):
-        cloud = PointCloud(bumpy(20_000, seed=task), category=f"class {task}", sample_id=str(task))
+        cloud = PointCloud(bumpy(4_096, seed=task), category=f"class {task}", sample_id=str(task))
 
         def learn(cloud: PointCloud = cloud) -> None:
             strategy._memory.clear()

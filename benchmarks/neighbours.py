@@ -1,4 +1,4 @@
-"""Nearest neighbours, sorting, normals, Chamfer distance and interpolation."""
+"""Nearest neighbours and normals."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines import open3d_calls
-from benchmarks.baselines.neighbours import cdist_chamfer, cdist_knn, sorted_interpolation
+from benchmarks.baselines.neighbours import cdist_knn
 from benchmarks.clouds import bumpy
 from benchmarks.harness import Bench, CheckFailed, close
-from toolkit.ops import chamfer, interpolate, knn, normals
+from toolkit.ops import knn, normals
 
 Found = tuple[np.ndarray, np.ndarray]
 
@@ -22,20 +22,6 @@ def run(bench: Bench) -> None:
     bench.paired("normals", "100,000, 30 within 1.0", ("Open3D, file order", lambda: open3d_calls.normals(pos)),
                  ("normals", lambda: normals(torch.from_numpy(pos), radius=1.0, orient="none")), same_lines,
                  target=float("nan"))  # fmt: skip
-    for size, target in ((2_048, 30), (10_000, 150)):
-        a, b = bumpy(size), bumpy(size, seed=1)
-        bench.paired("chamfer", f"{size:,}, forward and backward",
-                     ("cdist", lambda a=a, b=b: slope(cdist_chamfer, a, b)),
-                     ("chamfer", lambda a=a, b=b: slope(chamfer, a, b)), close(1e-5, "gradients"),
-                     target=target)  # fmt: skip
-    pos, centre = bumpy(100_000), bumpy(1_024, seed=1)
-    value = torch.randn(1_024, 384, generator=torch.Generator().manual_seed(0))
-    row = bench.paired("interpolate", "100,000 <- 1,024 x 384",
-                       ("full sort", lambda: sorted_interpolation(value, centre, pos)),
-                       ("interpolate", lambda: interpolate(value, centre, pos)), close(5e-2), target=40,
-                       note="the baseline's distances lose digits; memory is to be a tenth")  # fmt: skip
-    if row.candidate_mb > row.baseline_mb / 10:
-        bench.say(f"interpolate takes {row.candidate_mb:.0f} MB, more than a tenth of {row.baseline_mb:.0f}")
 
 
 def _search(bench: Bench) -> None:
@@ -92,11 +78,3 @@ def same_lines(first: np.ndarray, second: Tensor) -> str:
     if worst < 0.999:
         raise CheckFailed(f"one in a thousand normals differs by {np.degrees(np.arccos(worst)):.1f} degrees")
     return f"|cos| >= {worst:.6f} on 99.9 %"
-
-
-def slope(distance, a: Tensor, b: Tensor) -> Tensor:
-    """Gradient of a distance with respect to the first cloud."""
-    a = a.clone().requires_grad_()
-    distance(a, b).backward()
-    assert a.grad is not None
-    return a.grad

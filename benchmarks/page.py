@@ -10,7 +10,7 @@ from benchmarks.growth import LIMITS, exponents, figure
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-OPERATORS = ("sampling", "neighbours", "descriptors", "registration", "banks", "scores", "reading")
+OPERATORS = ("sampling", "neighbours", "propagation", "descriptors", "registration", "banks", "scores", "reading")
 
 HEAD = """# Benchmarks
 

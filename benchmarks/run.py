@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-OPERATORS = ("sampling", "neighbours", "descriptors", "registration", "banks", "scores", "reading")
+OPERATORS = ("sampling", "neighbours", "propagation", "descriptors", "registration", "banks", "scores", "reading")
 GROUPS = (*OPERATORS, "pipelines", "memory", "growth")
 
 
