@@ -15,8 +15,8 @@ Different by default, in brackets what gives the published way back (preset "pap
 * every group is turned into its own frame before it is encoded (``frame="cloud"``), and Point-MAE attends as it was
   trained (``backbone_attention="kal"``). Reconstruction by place cannot be better than the tokens it is taught; see
   below. Positions are those of the centres in the template's frame, as published.
-* a training step sees a random half of a cloud's tokens (``sample=0``), and the perturbation penalty one cloud of the
-  batch: 0.1 instead of 0.3 CPU seconds per step for what are the same quantities on average.
+* a training step sees a random half of a cloud's tokens (``sample=0``); the perturbation penalty is taken on one cloud
+  of the batch in every fourth step, with four times the weight (``rpp_every=1``): the same quantities on average.
 * positions as Fourier features (``position="mlp"``), in which neighbouring groups differ.
 * the stable form of the advisor (`toolkit.nn.kernel_attention` says why the printed one is practically switched off).
 * ``advisor_inference="transient"``: the paper's inference (``"frozen"``, eq. 11) never looks at the cloud's features.
@@ -146,7 +146,8 @@ class C3DAD(RegisteredStrategy):
         rpp_weight: weight of the perturbation penalty (eq. 12); 0 leaves it out.
         rpp_eps: length of the perturbation relative to that of the parameters.
         rpp_steps: ascent steps towards the worst perturbation.
-        rpp_clouds: the penalty is taken on so many clouds of a batch.
+        rpp_clouds: the penalty is taken on so many clouds of a batch,
+        rpp_every: and in every so-many-th step, with so many times the weight.
         schedule: of the learning rate within a task: cosine to 0, or step = a tenth of it in the last fifth.
         whiten: measure residuals relative to the covariance of those of normal training clouds (Mahalanobis).
         calibrate: template = subtract the length of the residual of the stored template at the same place; vector =
@@ -169,7 +170,8 @@ class C3DAD(RegisteredStrategy):
         "paper": dict(backbone="paper", backbone_attention="kal", layer=3, groups=2048, group_size=128, frame="cloud",
                       sample=0, dim=256, feedforward=1024, depth=4, inner=2048, features=10, form="paper", jitter=20.0,
                       dropout=0.1, position="mlp", advisor_inference="frozen", whiten=False, calibrate="none",
-                      epochs=1000, batch_size=1, lr=1e-4, grad_clip=0.1, rpp_steps=3, schedule="step"),
+                      epochs=1000, batch_size=1, lr=1e-4, grad_clip=0.1, rpp_steps=3, rpp_every=1,
+                      schedule="step"),
         "tiny": dict(groups=64, group_size=32, sample=48, dim=32, feedforward=32, depth=1, inner=32, features=16,
                      epochs=3),
     }  # fmt: skip
@@ -193,7 +195,7 @@ class C3DAD(RegisteredStrategy):
                  advisor_inference: Literal["frozen", "transient"] = "transient",
                  position: Literal["fourier", "mlp"] = "fourier", jitter: float = 14.0, dropout: float = 0.0,
                  rpp_weight: float = 0.01, rpp_eps: float = 0.1, rpp_steps: int = 1, rpp_clouds: int = 1,
-                 schedule: Literal["cosine", "step"] = "cosine", whiten: bool = True,
+                 rpp_every: int = 4, schedule: Literal["cosine", "step"] = "cosine", whiten: bool = True,
                  calibrate: Literal["template", "vector", "none"] = "template", smooth: int = 8,
                  top_share: float = 0.02, as_released: bool = False, epochs: int = 80, batch_size: int = 4,
                  lr: float = 3e-3, grad_clip: float = 1.0, **options: Any):  # fmt: skip
@@ -204,11 +206,11 @@ class C3DAD(RegisteredStrategy):
         self.alpha, self.beta, self.form, self.advisor_inference = alpha, beta, form, advisor_inference
         self.position, self.jitter, self.dropout = position, jitter, dropout
         self.rpp_weight, self.rpp_eps, self.rpp_steps, self.rpp_clouds = rpp_weight, rpp_eps, rpp_steps, rpp_clouds
-        self.schedule, self.whiten, self.calibrate = schedule, whiten, calibrate
+        self.rpp_every, self.schedule, self.whiten, self.calibrate = rpp_every, schedule, whiten, calibrate
         self.smooth, self.top_share, self.as_released = smooth, top_share, as_released
         at_least(self, backbone_features=1, groups=4, group_size=4, sample=0, dim=4, feedforward=1, depth=1, inner=1,
-                 features=1, jitter=0, dropout=0, rpp_weight=0, rpp_eps=0, rpp_steps=1, rpp_clouds=1, smooth=1,
-                 top_share=0)  # fmt: skip
+                 features=1, jitter=0, dropout=0, rpp_weight=0, rpp_eps=0, rpp_steps=1, rpp_clouds=1, rpp_every=1,
+                 smooth=1, top_share=0)  # fmt: skip
         one_of(self, attention=("kaa", "softmax"), position=("fourier", "mlp"), schedule=("cosine", "step"),
                frame=("local", "cloud"), calibrate=("template", "vector", "none"))  # fmt: skip
         self._encoder = load_point_mae(weights, backbone, backbone_attention, seed=options.get("seed", 0),
@@ -275,10 +277,10 @@ class C3DAD(RegisteredStrategy):
 
     def penalty(self, batch: CloudBatch, output: Any) -> Tensor | float:
         """RPP, eq. 12: how far the reconstruction moves under the worst small change of the parameters."""
-        if not self.rpp_weight or self.as_released:
+        if not self.rpp_weight or self.as_released or self.clock.train_iterations % self.rpp_every:
             return 0.0
         some = batch[: self.rpp_clouds] if self.rpp_clouds < batch.num_graphs else batch
-        return self.rpp_weight * self.perturbed_change(some)[-1]
+        return self.rpp_weight * self.rpp_every * self.perturbed_change(some)[-1]
 
     def perturbed_change(self, batch: CloudBatch) -> list[Tensor]:
         """Mean squared change of the reconstruction after 0, 1, .., `rpp_steps` ascent steps; the last has gradients.

@@ -111,7 +111,7 @@ def test_both_branches_of_the_penalty_see_the_same_noise_and_dropout(stream):
 
 
 def test_penalty_looks_at_some_clouds_of_the_batch(stream):
-    strategy = trained(stream, rpp_clouds=1, rpp_weight=1.0)
+    strategy = trained(stream, rpp_clouds=1, rpp_weight=1.0, rpp_every=1)
     strategy.model.train()
     batch = batch_of(strategy, stream)
     assert batch.num_graphs == 2
@@ -119,6 +119,26 @@ def test_penalty_looks_at_some_clouds_of_the_batch(stream):
     whole = strategy.penalty(batch, None)
     torch.manual_seed(3)
     assert torch.equal(whole, strategy.penalty(batch[:1], None))
+
+
+def test_penalty_is_taken_every_so_many_steps_with_so_many_times_the_weight(stream):
+    taken = []
+
+    class Spy(C3DAD):
+        def penalty(self, batch, output):
+            found = super().penalty(batch, output)
+            taken.append(float(found) > 0)
+            return found
+
+    strategy = Spy(**{**SMALL, "batch_size": 1, "epochs": 3, "rpp_every": 3})
+    strategy.train(stream.train_stream[0])
+    assert taken == [True, False, False] * 2
+    batch = batch_of(strategy, stream)
+    torch.manual_seed(3)
+    rare = strategy.penalty(batch, None)
+    strategy.rpp_every = 1
+    torch.manual_seed(3)
+    assert float(rare) == pytest.approx(3 * float(strategy.penalty(batch, None)))
 
 
 def test_a_training_step_sees_other_tokens_each_time_in_their_places(stream):
