@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 DEMO_DATA := --dataset.categories '[bolt,bracket,flange,gear,hook,nut,spring,washer]' --dataset.points 2048 \
              --dataset.test_normal 5 --dataset.test_defective 7
 
-.PHONY: demo test lint types slow clean
+.PHONY: demo test lint types slow bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.version_info >= (3, 14))' || \
@@ -36,6 +36,10 @@ test: lint types
 
 slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf $(VENV) demo_runs build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from toolkit.data.base import CloudDataset, Sample
 from toolkit.runs import checkpoint
 from toolkit.runs.files import read_json
+from toolkit.runs.load import score_cloud
 from toolkit.runs.show import matrix, method_of, shorten
-from toolkit.strategy import AnomalyStrategy, seeded
+from toolkit.strategy import AnomalyStrategy
 
 
 def draw_figures(folder: Path, dataset: CloudDataset, strategy: AnomalyStrategy, most_clouds: int = 4) -> None:
@@ -72,7 +71,6 @@ def final_maps(folder: Path, dataset: CloudDataset, strategy: AnomalyStrategy, m
         cloud = dataset.load(samples[name])
         bare = cloud.unlabelled()
         bare.sample_id = anonymous_id(samples[name])
-        with torch.no_grad(), seeded(strategy.seed, "score", bare.sample_id):
-            scored = strategy.score(bare)
-        shown.append(ScoredCloud(cloud.pos, scored.point, cloud.point_y, title=f"{cloud.category}: {cloud.defect}"))
+        point = score_cloud(strategy, bare).point
+        shown.append(ScoredCloud(cloud.pos, point, cloud.point_y, title=f"{cloud.category}: {cloud.defect}"))
     return shown
