@@ -20,6 +20,7 @@ from toolkit.plots.score_drift import score_drift
 from toolkit.plots.score_histograms import score_histograms
 from toolkit.plots.stability_plasticity import stability_plasticity
 from toolkit.plots.style import context, data_of, save
+from toolkit.plots.triage import triage, triage_frame
 
 __all__ = [
     "ScoredCloud",
@@ -47,4 +48,6 @@ __all__ = [
     "stability_plasticity",
     "stability_plasticity_frame",
     "transfer_frame",
+    "triage",
+    "triage_frame",
 ]
