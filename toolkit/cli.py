@@ -74,6 +74,7 @@ def guarded(function: Any, argv: list[str]) -> int:
     # idle OpenMP threads that spin cost other processes more than waking them costs us: 7 times the processor time of a
     # BTF run on two cores shared with other work
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("MPLBACKEND", "Agg")  # figures go to files; a notebook has set its own, and keeps it
     try:
         return int(function(argv) or 0)
     except (Continual3DError, argparse.ArgumentError) as error:

@@ -22,9 +22,6 @@ def draw_figures(folder: Path, dataset: CloudDataset, strategy: AnomalyStrategy,
         strategy: built as for the run; gets the run's final state.
         most_clouds: how many test clouds to show; one defective cloud per task, spread over the tasks.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from toolkit.plots.auroc_over_tasks import auroc_over_tasks
     from toolkit.plots.clouds import clouds
     from toolkit.plots.forgetting_lines import forgetting_lines

@@ -186,9 +186,6 @@ def write_report(folders: Sequence[str | Path], output: Path) -> list[Path]:
         folders: of sweeps.
         output: where to write; one folder per sweep and stage, and ``rules.csv`` on top.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from toolkit.plots.style import save
     from toolkit.tuning import figures
 
