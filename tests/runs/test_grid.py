@@ -177,7 +177,12 @@ def start(path, output, *more):
     command = [sys.executable, "-m", "toolkit.cli", "grid", str(path), "--output", str(output), "--workers", "2",
                "--memory", "0.5", *more]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                            start_new_session=True)  # fmt: skip
+                            start_new_session=True, preexec_fn=heed_interrupts)  # fmt: skip
+
+
+def heed_interrupts():
+    """A shell starts what it puts into the background deaf to Ctrl-C; that would be inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(condition, process, seconds=300):
