@@ -87,7 +87,7 @@ class _Net(nn.Module):
         first, second = self.standardised(batch)
         held_out = batch.held_out[batch.batch]
         meetings = []
-        for number, pair in enumerate(self.pairs):
+        for number, pair in enumerate(self.pairs):  # type: ignore[arg-type]
             seen = held_out != number
             if bool(seen.any()):
                 meetings.append(pair(first[seen], second[seen]))

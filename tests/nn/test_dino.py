@@ -65,7 +65,7 @@ def test_checkpoint_round_trip_and_faults(tmp_path):
     state = model.state_dict()
     del state["blocks.1.mlp.fc2.bias"]
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match="fc2.bias"):
+    with pytest.raises(CheckpointError, match="fc2"):
         load_dino(path)
     path.write_bytes(b"x")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
