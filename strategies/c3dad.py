@@ -32,6 +32,15 @@ Different by default, in brackets what gives the published way back (preset "pap
 
 Where the paper is silent: h of eq. 12 is the reconstructed tokens, delta is one vector over all parameters with length
 ``rpp_eps`` relative to theirs, ascent takes ``rpp_steps`` normalised steps, and the loss's weight is ``rpp_weight``.
+
+Measured on scans of Anomaly-ShapeNet's format (8,192 points; object / point AUROC, seed 0). On bowl0 and clamp0,
+without a network: nearest neighbour among local-frame tokens 0.98 / 0.86; with KAL inside Point-MAE (m = 10) 0.83 /
+0.69, m = 1000 in between; with random weights and KAL 0.75 / 0.74. After 160 steps at 1e-3: plain residuals 0.76 /
+0.77, whitened 0.92 / 0.79, less the template's 0.91 / 0.83. What a network of positions can reach at best, tokens
+averaged by place, four classes: 0.84 / 0.84, whitened 0.88 / 0.85, means over 8 tokens 0.92 / 0.88.
+Eight classes in four tasks (`even:4`): each task right after it was learned 0.78 to 0.92 / 0.78 to 0.95; at the end
+0.692 / 0.580 with forgetting 0.229. The same network with softmax attention and no penalty: 0.575 / 0.527 with
+forgetting 0.391.
 """
 
 from __future__ import annotations
@@ -49,7 +58,7 @@ from toolkit.cloud import AnomalyMap, CloudBatch, PointCloud
 from toolkit.nn.grouping import group
 from toolkit.nn.kernel_attention import frozen_advisors
 from toolkit.nn.point_mae import load_point_mae
-from toolkit.nn.reconstruction import Reconstruction
+from toolkit.nn.reconstruction import FourierPosition, Reconstruction
 from toolkit.nn.registered import KEEP, THIN, RegisteredStrategy
 from toolkit.store import key_of
 from toolkit.strategy import Output, at_least, one_of
@@ -67,22 +76,6 @@ class ReconstructionOutput(Output):
     def __init__(self, features: Tensor, target: Tensor):
         super().__init__(features)
         self.target = target
-
-
-class _Fourier(nn.Module):
-    """Positions as random Fourier features: a small MLP of coordinates cannot tell neighbouring groups apart."""
-
-    waves: Tensor
-
-    def __init__(self, frequencies: int, dim: int, sigma: float):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.register_buffer("waves", torch.randn(frequencies, 3, generator=generator) * sigma)
-        self.linear = nn.Linear(2 * frequencies, dim)
-
-    def forward(self, centre: Tensor) -> Tensor:
-        angle = 2 * math.pi * centre @ self.waves.t()
-        return self.linear(torch.cat([angle.sin(), angle.cos()], -1) * math.sqrt(2))
 
 
 class _Net(nn.Module):
@@ -228,7 +221,7 @@ class C3DAD(RegisteredStrategy):
         net: Any = Reconstruction(channels, self.dim, self.feedforward, self.depth, dropout=self.dropout,
                                   jitter=self.jitter, attention=self.attention, heads=4, advisor=advisor)  # fmt: skip
         if self.position == "fourier":
-            net.pos_embed = _Fourier(64, self.dim, 1.0)
+            net.pos_embed = FourierPosition(64, self.dim)
         return _Net(net, channels)
 
     def meet(self, clouds: Sequence[PointCloud]) -> None:

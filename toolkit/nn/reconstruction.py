@@ -11,6 +11,7 @@ the query embedding that the released class holds without using it is left out.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -103,6 +104,31 @@ class Reconstruction(nn.Module):
         for layer in self.decoder:
             out = layer(out, memory, position, hidden)
         return self.output(self.norm(out))
+
+
+class FourierPosition(nn.Module):
+    """Positional embedding by random Fourier features (Tancik et al., NeurIPS 2020).
+
+    A small MLP of coordinates varies too slowly to tell neighbouring groups apart.
+
+    Args:
+        frequencies: number of random waves.
+        dim: width of the embedding.
+        sigma: standard deviation of the waves' frequencies, in 1 / unit of the coordinates; 1 suits a unit sphere.
+    """
+
+    waves: Tensor
+
+    def __init__(self, frequencies: int, dim: int, sigma: float = 1.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("waves", torch.randn(frequencies, 3, generator=generator) * sigma)
+        self.linear = nn.Linear(2 * frequencies, dim)
+
+    def forward(self, centre: Tensor) -> Tensor:
+        """(..., 3) coordinates -> (..., dim)."""
+        angle = 2 * math.pi * centre @ self.waves.t()
+        return self.linear(torch.cat([angle.sin(), angle.cos()], -1) * math.sqrt(2))
 
 
 class _SoftmaxAttention(nn.Module):
