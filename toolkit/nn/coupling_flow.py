@@ -38,9 +38,10 @@ class CouplingFlow(nn.Module):
             nn.Sequential(nn.Linear(self.half + condition, hidden), nn.ReLU(), nn.Linear(hidden, 2 * rest))
             for _ in range(couplings)
         )
-        for net in self.nets:  # starts as a permutation: the first steps then see a plain Gaussian
-            nn.init.zeros_(net[2].weight)
-            nn.init.zeros_(net[2].bias)
+        last: list[nn.Linear] = [net[2] for net in self.nets]  # type: ignore[index]
+        for layer in last:  # starts as a permutation: the first steps then see a plain Gaussian
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, feature: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) latent features and (N,) logarithms of the Jacobian's determinant, of (N, D) and (N, condition)."""
