@@ -29,13 +29,13 @@ class CouplingFlow(nn.Module):
     def __init__(self, channels: int, condition: int, couplings: int, hidden: int, *, clamp: float = 1.9,
                  seed: int = 0):  # fmt: skip
         super().__init__()
-        self.half, self.clamp = channels // 2, clamp
-        rest = channels - self.half
+        self.kept, self.clamp = channels // 2, clamp
+        rest = channels - self.kept
         generator = torch.Generator().manual_seed(seed)
         orders = [torch.randperm(channels, generator=generator) for _ in range(couplings)]
         self.register_buffer("permutations", torch.stack(orders))
         self.nets = nn.ModuleList(
-            nn.Sequential(nn.Linear(self.half + condition, hidden), nn.ReLU(), nn.Linear(hidden, 2 * rest))
+            nn.Sequential(nn.Linear(self.kept + condition, hidden), nn.ReLU(), nn.Linear(hidden, 2 * rest))
             for _ in range(couplings)
         )
         last: list[nn.Linear] = [net[2] for net in self.nets]  # type: ignore[index]
@@ -48,7 +48,7 @@ class CouplingFlow(nn.Module):
         total = feature.new_zeros(feature.shape[0])
         for order, net in zip(self.permutations, self.nets):
             feature = feature[:, order]
-            kept, changed = feature[:, : self.half], feature[:, self.half :]
+            kept, changed = feature[:, : self.kept], feature[:, self.kept :]
             scale, shift = self._affine(net, kept, condition)
             feature = torch.cat([kept, changed * scale.exp() + shift], 1)
             total = total + scale.sum(1)
@@ -57,7 +57,7 @@ class CouplingFlow(nn.Module):
     def inverse(self, latent: Tensor, condition: Tensor) -> Tensor:
         """(N, D) features of (N, D) latent ones."""
         for order, net in zip(self.permutations.flip(0), reversed(self.nets)):
-            kept, changed = latent[:, : self.half], latent[:, self.half :]
+            kept, changed = latent[:, : self.kept], latent[:, self.kept :]
             scale, shift = self._affine(net, kept, condition)
             latent = torch.cat([kept, (changed - shift) * (-scale).exp()], 1)[:, order.argsort()]
         return latent

@@ -42,7 +42,7 @@ class GridField(nn.Module):
         if name in self.names:
             return
         self.names.append(name)
-        device = self.decoder[0].weight.device
+        device = next(self.decoder.parameters()).device
         for cells in self.resolutions:
             nodes = torch.randn(1, self.channels, *[cells + 1] * 3, generator=generator) * 0.01
             self.grids.append(nn.Parameter(nodes.to(device)))
