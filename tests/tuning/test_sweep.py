@@ -1,5 +1,6 @@
 """Sweeps from end to end on toys, in this process."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -303,6 +304,10 @@ def test_spec_survives_the_storage(tmp_path):
     assert StudySpec.from_plain(study.user_attrs["spec"]) == spec
     assert StudySpec.from_plain(json.loads(json.dumps(spec.as_plain()))) == spec
     assert study.directions == [optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE]
+    elsewhere = dataclasses.replace(spec, config={"split": "even:4", "cache": "none", "threads": 7, "preset": "small"})
+    assert open_study(str(tmp_path / "j"), "s", elsewhere).user_attrs["spec"] == spec.as_plain()
+    with pytest.raises(HyperparameterError, match="another config"):
+        open_study(str(tmp_path / "j"), "s", dataclasses.replace(spec, config={"split": "even:5"}))
     with pytest.raises(HyperparameterError, match="another seeds"):
         open_study(str(tmp_path / "j"), "s", StudySpec(**{**spec.__dict__, "seeds": (1,)}))
 

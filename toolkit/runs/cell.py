@@ -10,7 +10,7 @@ from typing import Any
 
 from toolkit.registry import resolve
 
-_NOT_THE_RUN = ("config", "output", "figures", "logger", "dry_run", "orders", "draws", "curve", "cache", "threads",
+NOT_THE_RUN = ("config", "output", "figures", "logger", "dry_run", "orders", "draws", "curve", "cache", "threads",
                 "device", "preset")  # fmt: skip
 """Options that change where and how a run is made, not what it is."""
 
@@ -74,7 +74,7 @@ def build(name: str, config: dict[str, Any]) -> Built:
 
 def key_of_cell(name: str, options: dict[str, Any], fingerprint: str) -> str:
     """Twelve hex digits; equal for cells that give equal scores on equal threads."""
-    kept = {k: v for k, v in options.items() if k not in _NOT_THE_RUN}
+    kept = {k: v for k, v in options.items() if k not in NOT_THE_RUN}
     kept["dataset"] = {k: v for k, v in kept["dataset"].items() if k != "root"}
     text = json.dumps([resolve("scenario", name).__name__, kept, fingerprint], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

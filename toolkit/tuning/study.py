@@ -118,6 +118,16 @@ def value_in(config: dict[str, Any], name: str) -> Any:
     return value.get(inner) if inner and isinstance(value, dict) else value
 
 
+def _decisive(name: str, value: Any) -> Any:
+    """A field of a plain spec without the options that change where runs are made, and not what they are."""
+    from toolkit.runs.cell import NOT_THE_RUN
+
+    if name != "config" or value is None:
+        return value
+    kept = {k: v for k, v in value.items() if k not in NOT_THE_RUN}
+    return {**kept, "dataset": {k: v for k, v in kept.get("dataset", {}).items() if k != "root"}}
+
+
 def open_study(where: str, name: str, spec: StudySpec | None = None) -> Any:
     """An Optuna study with our sampler and pruner.
 
@@ -148,8 +158,8 @@ def open_study(where: str, name: str, spec: StudySpec | None = None) -> Any:
     if spec is not None and "spec" not in study.user_attrs:
         study.set_user_attr("spec", spec.as_plain())
     stored = study.user_attrs["spec"]
-    if spec is not None and stored != spec.as_plain():
-        other = [k for k, v in spec.as_plain().items() if stored.get(k) != v]
+    other = [k for k, v in spec.as_plain().items() if _decisive(k, stored.get(k)) != _decisive(k, v)] if spec else []
+    if other:
         raise HyperparameterError(f"The study {name} exists and was made with another {', '.join(other)}. Choose "
                                   "another --study, or repeat the options it was made with.")  # fmt: skip
     spec = StudySpec.from_plain(stored)
