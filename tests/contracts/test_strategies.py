@@ -146,3 +146,17 @@ def test_tiny_cloud_is_an_error_of_ours_or_is_scored(entry):
         score(trained(entry.name), cloud)
     except Continual3DError as error:
         assert "3" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("entry", [e for e in entries("strategy").values() if e.load().learns_by_gradient()],
+                         ids=lambda e: e.name)  # fmt: skip
+def test_every_continual_mode_trains_it_and_its_state_comes_back(entry):
+    for name, mode in entries("continual").items():
+        strategy = create(entry, plugins=mode.load()().plugins(), epochs=1)
+        for experience in stream().train_stream:
+            strategy.train(experience)
+        other = create(entry)
+        other.load_state(strategy.state())
+        cloud = some_clouds(1)[0]
+        assert score(strategy, cloud).object == score(other, cloud).object, name
