@@ -79,3 +79,20 @@ def test_a_run_without_checkpoint(toys, tmp_path, capsys):
     shutil.copytree(toys[0], tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints"))
     assert main(["view", str(tmp_path / "bare"), "--sample", "a/test/dent0", "-o", str(tmp_path / "x")]) == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_clouds_are_shown_as_the_scenario_changed_them(tmp_path):
+    from scenarios.domain_incremental import DomainIncremental
+    from toolkit.runs.viewer import choose_samples, score_samples
+
+    run = load_run(toy_run(tmp_path, scenario=DomainIncremental("original+sparse")))
+    dataset = run.dataset()
+    shown = score_samples(run, run.strategy(), dataset, choose_samples(run, dataset, 2))
+    whole = {s.sample_id: len(dataset.load(s).pos) for s in dataset.samples}
+    domains = {s.sample_id: s.extra["domain"] for s in run.tested(dataset).values()}
+    kept = {one.title.split("(")[1].rstrip(")"): len(one.full.score) for one in shown}
+    assert {domains[name] for name in kept} == {"original", "sparse"}
+    for name, points in kept.items():
+        assert points == whole[name] if domains[name] == "original" else points == max(64, round(whole[name] / 2))
+    scores = run.final_scores().set_index("sample_id")["object_score"]
+    assert all(abs(scores[n] - one.object_score) < 1e-6 for n, one in zip(kept, shown))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.base import CloudDataset, Sample
+from toolkit.data.base import CloudDataset
 from toolkit.runs import checkpoint
 from toolkit.runs.files import read_json
-from toolkit.runs.load import score_cloud
+from toolkit.runs.load import load_run, score_sample
 from toolkit.runs.show import matrix, method_of, shorten
 from toolkit.strategy import AnomalyStrategy
 
@@ -51,7 +51,6 @@ def final_maps(folder: Path, dataset: CloudDataset, strategy: AnomalyStrategy, m
     import pandas as pd
 
     from toolkit.plots.clouds import ScoredCloud
-    from toolkit.stream import anonymous_id
 
     position = checkpoint.latest(folder / "checkpoints")
     assert position is not None
@@ -62,12 +61,9 @@ def final_maps(folder: Path, dataset: CloudDataset, strategy: AnomalyStrategy, m
     groups = [group["sample_id"].tolist() for _, group in last.groupby("experience", sort=True)]
     firsts = [names[(3 * i) % len(names)] for i, names in enumerate(groups)]  # not the same defect type each time
     chosen = firsts[:: max(1, -(-len(firsts) // most))]
-    samples: dict[str, Sample] = {s.sample_id: s for s in dataset.samples}
+    run = load_run(folder)
     shown = []
     for name in chosen:
-        cloud = dataset.load(samples[name])
-        bare = cloud.unlabelled()
-        bare.sample_id = anonymous_id(samples[name])
-        point = score_cloud(strategy, bare).point
-        shown.append(ScoredCloud(cloud.pos, point, cloud.point_y, title=f"{cloud.category}: {cloud.defect}"))
+        cloud, scored = score_sample(run, strategy, dataset, run.tested(dataset)[name])
+        shown.append(ScoredCloud(cloud.pos, scored.point, cloud.point_y, title=f"{cloud.category}: {cloud.defect}"))
     return shown

@@ -76,6 +76,13 @@ class FinishedRun:
         moved = {"root": root} if root else {}
         return _build("dataset", Part(part.name, {**part.arguments, **moved}, part.source))
 
+    def tested(self, dataset: CloudDataset) -> dict[str, Sample]:
+        """The test samples by id, with what the scenario says of them (such as the domain of a scan)."""
+        known: dict[int, dict[str, Sample]] = self.__dict__.setdefault("_tested", {})
+        if id(dataset) not in known:
+            known[id(dataset)] = {s.sample_id: s for task in self.scenario().tasks(dataset) for s in task.test}
+        return known[id(dataset)]
+
     def same_data(self, dataset: CloudDataset) -> bool:
         """Whether a dataset is what the run was made with, as far as fingerprints tell."""
         return dataset.fingerprint() == self.spec.fingerprint
@@ -147,6 +154,7 @@ def score_sample(run: FinishedRun, strategy: AnomalyStrategy, dataset: CloudData
     """A test cloud as the run saw it, with its labels, and its scores under the strategy's present state."""
     from toolkit.stream import anonymous_id
 
+    sample = run.tested(dataset).get(sample.sample_id, sample)
     cloud = run.scenario().transform(sample, dataset.load(sample))
     bare = cloud.unlabelled()
     bare.sample_id = bare.group_id = anonymous_id(sample)
