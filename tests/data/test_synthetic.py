@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from toolkit.cloud import LABELS, CloudBatch
 from toolkit.data.parts import PARTS
-from toolkit.data.synthetic import GEOMETRIC, Synthetic, rotation_matrix
+from toolkit.data.synthetic import GEOMETRIC, SPREAD, Synthetic, rotation_matrix
 from toolkit.defects import DEFECTS
 from toolkit.errors import HyperparameterError, LeakError, UnknownNameError
 
@@ -311,3 +311,39 @@ def test_defects_can_be_found_from_templates():
     for kind, score in (("bulge", forward), ("concavity", forward), ("bending", forward), ("broken", backward)):
         rows = normal | (np.array(labels) == kind)
         assert roc_auc_score(~normal[rows], np.array(score)[rows]) > 0.85, kind
+
+
+def test_designs_are_categories_of_their_own():
+    options = dict(categories=["bolt", "washer"], points=512, train=2, test_normal=0, test_defective=1)
+    dataset = Synthetic(designs=7, within_class_variation=0.0, **options)
+    assert dataset.categories == [f"{part}_{i:03d}" for part in ("bolt", "washer") for i in range(7)]
+    nominal = {}
+    for category in dataset.categories:
+        first, second = (dict(dataset.load(s).factors["shape"]) for s in dataset.select(category=category)[:2])
+        assert first == second  # one catalogue entry
+        nominal[category] = first
+    part = PARTS["bolt"]
+    assert len({tuple(n.values()) for c, n in nominal.items() if c.startswith("bolt")}) == 7
+    for i in range(7):
+        variant = part.variants[part.subcategories[i % len(part.subcategories)]]
+        for name, value in nominal[f"bolt_{i:03d}"].items():
+            assert abs(value / variant[name] - 1 if variant[name] else value) <= SPREAD * part.tolerance.get(name, 0)
+    again = Synthetic(designs=9, within_class_variation=0.0, **options)
+    assert dict(by_id(again, "bolt_003/train/" + _variant(again, "bolt_003") + "_normal00").factors["shape"]) == \
+        nominal["bolt_003"]  # more designs leave those that were there as they are  # fmt: skip
+
+
+def _variant(dataset, category):
+    return dataset.select(category=category)[0].extra["variant"]
+
+
+def test_every_design_is_a_closed_surface():
+    for name, part in PARTS.items():
+        for design in (1, 2):
+            dataset = Synthetic(designs=40, categories=[name], train=1, test_normal=0, test_defective=0)
+            mesh = dataset.mesh(dataset.select(category=f"{name}_{13 * design:03d}")[0])
+            triangles = torch.from_numpy(mesh.triangles)
+            edges = torch.cat([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]).sort(1).values
+            assert (edges.unique(dim=0, return_counts=True)[1] == 2).all(), (name, design)
+            a, b, c = torch.from_numpy(mesh.vertices).double()[triangles].unbind(1)
+            assert float((torch.linalg.cross(a, b) * c).sum()) > 0, (name, design, part.tolerance)

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +29,7 @@ from torch import Tensor
 from toolkit.cloud import PointCloud
 from toolkit.data.base import CloudDataset, Sample
 from toolkit.data.formats.points import Mesh
-from toolkit.data.parts import PARTS, PartMesh, sample
+from toolkit.data.parts import PARTS, Part, PartMesh, sample
 from toolkit.defects import DEFECTS, DefectResult, make_defect
 from toolkit.errors import CloudError, HyperparameterError, LeakError, UnknownNameError
 
@@ -42,6 +44,9 @@ GEOMETRIC = ["bulge", "concavity", "hole", "crack", "scratch", "broken", "bendin
 SPARE = 1.5
 """So many times the wanted points are damaged, because holes and breaks remove some; a random part of them is kept."""
 
+SPREAD = 3.0
+"""A design's dimensions lie so many tolerances around those of the variant that it is derived from."""
+
 ATTEMPTS = 20
 """A defect that touches hardly a point, because the cloud is sparse there, is drawn again: so many draws in all."""
 
@@ -54,7 +59,11 @@ class Synthetic(CloudDataset):
 
     Args:
         categories: names in `toolkit.data.parts.PARTS`; all of them by default.
-        variants: which subcategories: ``"one"`` (the first of each category), ``"all"``, the first so many, or names.
+        variants: which subcategories: ``"one"`` (the first of each category; designs take turns), ``"all"``, the first
+            so many, or names.
+        designs: categories made of each part. With 1 the part is the category; with more, categories are called
+            ``bolt_007``, and each has nominal dimensions of its own, drawn once, like the bolts of a catalogue: 50
+            make 1,000 categories.
         points: points of every cloud.
         train: normal clouds for training, per category and variant.
         test_normal: normal test clouds, per category and variant.
@@ -85,6 +94,7 @@ class Synthetic(CloudDataset):
         *,
         categories: list[str] | None = None,
         variants: int | list[str] | Literal["one", "all"] = "one",
+        designs: int = 1,
         points: int = 4096,
         train: int = 4,
         test_normal: int = 8,
@@ -104,6 +114,7 @@ class Synthetic(CloudDataset):
         self.options: dict[str, Any] = dict(
             categories=sorted(set(categories)) if categories is not None else list(PARTS),
             variants=variants,
+            designs=designs,
             points=points,
             train=train,
             test_normal=test_normal,
@@ -129,8 +140,9 @@ class Synthetic(CloudDataset):
     def scan(self) -> list[Sample]:
         options = self.options
         samples = []
-        for category in options["categories"]:
-            for variant in self._variants(category):
+        for part, design in itertools.product(options["categories"], range(options["designs"])):
+            category = part if options["designs"] == 1 else f"{part}_{design:03d}"
+            for variant in self._variants(part, design):
                 kinds = [options["defects"][i % len(options["defects"])] for i in range(options["test_defective"])]
                 rows = [("train", "", i) for i in range(options["train"])]
                 rows += [("test", "", i) for i in range(options["test_normal"])]
@@ -146,7 +158,7 @@ class Synthetic(CloudDataset):
                             y=int(bool(kind)),
                             defect=kind,
                             subcategory=f"{category}_{variant}",
-                            extra={"variant": variant},
+                            extra={"variant": variant, "part": part, "design": design},
                         )
                     )
         return samples
@@ -243,8 +255,17 @@ class Synthetic(CloudDataset):
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
     def _part(self, sample: Sample) -> PartMesh:
-        part, generator = PARTS[sample.category], self._generator(sample, "shape")
-        return part.mesh(sample.extra["variant"], generator, variation=self.options["within_class_variation"])
+        part, generator = PARTS[sample.extra["part"]], self._generator(sample, "shape")
+        scale = self._scale(part, sample.extra["design"])
+        return part.mesh(sample.extra["variant"], generator, variation=self.options["within_class_variation"],
+                         scale=scale)  # fmt: skip
+
+    def _scale(self, part: Part, design: int) -> dict[str, float]:
+        """Dimension -> its factor in a design; none for the only one."""
+        if self.options["designs"] == 1:
+            return {}
+        draw = random.Random(f"{self.options['seed']}/{part.name}/{design}")
+        return {name: 1 + SPREAD * width * draw.uniform(-1, 1) for name, width in part.tolerance.items()}
 
     def _scan(self, one: Sample, mesh: PartMesh) -> tuple[DefectResult, Tensor]:
         """More points than wanted, damaged, and the normals of the undamaged points."""
@@ -292,16 +313,16 @@ class Synthetic(CloudDataset):
         generator = self._generator(sample, "color")
         lightness = 1 + 0.08 * (2 * torch.rand((), generator=generator) - 1)
         grain = 0.02 * torch.randn(self.options["points"], 1, generator=generator)
-        return (torch.tensor(PARTS[sample.category].color) * lightness + grain).clamp(0, 1)
+        return (torch.tensor(PARTS[sample.extra["part"]].color) * lightness + grain).clamp(0, 1)
 
     # ------------------------------------------------------------------------------------------------------ checks
 
-    def _variants(self, category: str) -> list[str]:
+    def _variants(self, category: str, design: int = 0) -> list[str]:
         known, wanted = PARTS[category].subcategories, self.options["variants"]
         if isinstance(wanted, int):
             return known[:wanted]
         if isinstance(wanted, str):
-            return known[:1] if wanted == "one" else known
+            return [known[design % len(known)]] if wanted == "one" else known
         return [name for name in known if name in wanted]
 
     def _check(self) -> None:
@@ -313,7 +334,7 @@ class Synthetic(CloudDataset):
             if name not in DEFECTS:
                 raise UnknownNameError(f"Synthetic: no defect is called {name!r}; there are {', '.join(DEFECTS)}.")
         self._check_variants()
-        least = {"points": 256, "train": 0, "test_normal": 0, "test_defective": 0}
+        least = {"designs": 1, "points": 256, "train": 0, "test_normal": 0, "test_defective": 0}
         for name, low in least.items():
             if options[name] < low:
                 raise HyperparameterError(f"--dataset.{name}: expected at least {low}, got {options[name]}.")

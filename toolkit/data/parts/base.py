@@ -52,13 +52,15 @@ class Part:
         """Names of the variants, in the order of their definition."""
         return list(self.variants)
 
-    def mesh(self, subcategory: str, generator: torch.Generator, *, variation: float = 1.0) -> PartMesh:
+    def mesh(self, subcategory: str, generator: torch.Generator, *, variation: float = 1.0,
+             scale: Mapping[str, float] | None = None) -> PartMesh:  # fmt: skip
         """One object of a variant, centred on the middle of its bounding box.
 
         Args:
             subcategory: one of `subcategories`.
             generator: draws the within-class deviation of each dimension, always the same number of values.
             variation: 0 gives the nominal part, 1 the full tolerances.
+            scale: dimension -> factor on its nominal value; others are as in the variant.
 
         Raises:
             UnknownNameError: no such subcategory.
@@ -69,7 +71,9 @@ class Part:
         deviation = {
             name: variation * width * u for (name, width), u in zip(self.tolerance.items(), draws, strict=True)
         }
-        factors = {name: value * (1 + deviation.get(name, 0)) for name, value in self.variants[subcategory].items()}
+        scale = scale or {}
+        nominal = {name: value * scale.get(name, 1) for name, value in self.variants[subcategory].items()}
+        factors = {name: value * (1 + deviation.get(name, 0)) for name, value in nominal.items()}
         solid = self.build(**factors)
         vertices = torch.from_numpy(solid.vertices - (solid.vertices.min(0) + solid.vertices.max(0)) / 2)
         return PartMesh(vertices.float(), torch.from_numpy(solid.triangles.copy()), factors)
