@@ -185,7 +185,7 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def until(condition, process, seconds=300):
+def until(condition, process, seconds=1500):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
@@ -216,7 +216,7 @@ def test_killed_worker_and_killed_driver(grid, tmp_path, undisturbed):
     assert not any(p.is_running() for p in left)
     assert not (output / "grids" / "toy" / "table.csv").exists()
     again = start(path, output)
-    _, errors = again.communicate(timeout=500)
+    _, errors = again.communicate(timeout=1500)
     assert again.returncode == 0, errors
     assert (output / "grids" / "toy" / "table.csv").read_bytes() == undisturbed
     assert len(list(output.rglob("result.json"))) == 4
@@ -227,7 +227,7 @@ def test_two_drivers_on_one_folder(grid, tmp_path, undisturbed):
     path, output = grid(SLOW), tmp_path / "runs"
     both = [start(path, output), start(path, output)]
     for driver in both:
-        _, errors = driver.communicate(timeout=500)
+        _, errors = driver.communicate(timeout=1500)
         assert driver.returncode == 0, errors
     assert (output / "grids" / "toy" / "table.csv").read_bytes() == undisturbed
     assert len(list(output.rglob("result.json"))) == 4
@@ -240,7 +240,7 @@ def test_stopping_politely(grid, tmp_path, undisturbed, how):
     driver = start(path, output)
     until(lambda: len(list(output.rglob("task_000.pt"))) > 0, driver)
     os.killpg(driver.pid, how)  # as a terminal does: to the workers, too
-    _, errors = driver.communicate(timeout=60)
+    _, errors = driver.communicate(timeout=600)
     assert driver.returncode == 130 and "the same command goes on" in errors and "Traceback" not in errors
     assert run(path, output) == 0
     assert (output / "grids" / "toy" / "table.csv").read_bytes() == undisturbed
@@ -264,11 +264,11 @@ def test_full_disk(grid, small_disk, undisturbed):
     filler = small_disk / "filler"
     filler.write_bytes(bytes(450_000))
     driver = start(path, small_disk / "runs")
-    _, errors = driver.communicate(timeout=500)
+    _, errors = driver.communicate(timeout=1500)
     assert driver.returncode == 2 and "No space left" in errors and "Traceback" not in errors, errors
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     again = start(path, small_disk / "runs")
-    _, errors = again.communicate(timeout=500)
+    _, errors = again.communicate(timeout=1500)
     assert again.returncode == 0, errors
     assert (small_disk / "runs" / "grids" / "toy" / "table.csv").read_bytes() == undisturbed
 
@@ -289,7 +289,7 @@ def test_ray_worker_node_is_killed(grid, tmp_path, undisturbed):
         until(lambda: len(list(output.rglob("task_001.pt"))) > 0, driver)
         cluster.remove_node(nodes[0], allow_graceful=False)
         cluster.add_node(num_cpus=1)
-        _, errors = driver.communicate(timeout=500)
+        _, errors = driver.communicate(timeout=1500)
         assert driver.returncode == 0, errors
     finally:
         cluster.shutdown()
