@@ -95,7 +95,8 @@ class _Net(nn.Module):
 
     def voters(self, cloud: PointCloud, number: int) -> Tensor:
         """(G, V) disagreements by one of the networks."""
-        return self.pairs[number].voters(*self.standardised(cloud))
+        pair: Any = self.pairs[number]
+        return pair.voters(*self.standardised(cloud))
 
 
 class Mentor3AD(RegisteredStrategy):

@@ -75,8 +75,8 @@ class GroupedVAE(nn.Module):
         found, left = explained(seen)
         feature = self.points(torch.cat([seen, left[..., None]], 2))
         feature = torch.cat([feature.amax(1), feature.mean(1), found, moments(seen, left)], 1)
-        found = [head(feature).chunk(2, 1) for head in self.heads]
-        return tuple(Posterior(mean, logvar.clamp(-8, 2)) for mean, logvar in found)
+        posteriors = [head(feature).chunk(2, 1) for head in self.heads]
+        return tuple(Posterior(mean, logvar.clamp(-8, 2)) for mean, logvar in posteriors)
 
     def deform(self, at: Tensor, shape: Tensor) -> Tensor:
         """(B, Q, 3) displacement by (B, S) shape codes; codes of zero are the template."""
