@@ -86,15 +86,25 @@ def comparison(results: Sequence[dict[str, Any]], title: str = "after the last t
     table = Table(title=title)
     for column in SUMMARY:
         table.add_column(column, justify="left" if column == "method" else "right")
-    for result in results:
-        table.add_row(*(cell(result) for cell in SUMMARY.values()))
+    for row in rows_of(results):
+        table.add_row(*row)
     return table
+
+
+def rows_of(results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Cells of `SUMMARY` of each run; methods of one name are told apart by the arguments in which they differ."""
+    from toolkit.runs.groups import distinguish
+
+    parts = [(r["spec"]["strategy"]["arguments"], r["spec"]["continual"]["arguments"]) for r in results]
+    names = distinguish([method_of(r) for r in results], [{**strategy, **continual} for strategy, continual in parts])
+    others = list(SUMMARY.values())[1:]
+    return [[name, *(cell(r) for cell in others)] for name, r in zip(names, results)]
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The comparison as a Markdown table; the README's tables are made by this."""
     lines = ["| " + " | ".join(SUMMARY) + " |", "|---" + "|---:" * (len(SUMMARY) - 1) + "|"]
-    lines += ["| " + " | ".join(cell(r) for cell in SUMMARY.values()) + " |" for r in results]
+    lines += ["| " + " | ".join(row) + " |" for row in rows_of(results)]
     return "\n".join(lines)
 
 
@@ -158,7 +168,7 @@ def print_table(results: Sequence[dict[str, Any]], form: str = "terminal") -> No
         writer = csv.writer(sys.stdout)
         writer.writerow(["stream", *SUMMARY])
         for title, group in groups.items():
-            writer.writerows([title, *(cell(r) for cell in SUMMARY.values())] for r in group)
+            writer.writerows([title, *row] for row in rows_of(group))
         return
     for title, group in groups.items():
         if form == "markdown":
