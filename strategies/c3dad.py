@@ -36,7 +36,7 @@ Where the paper is silent: h of eq. 12 is the reconstructed tokens, delta is one
 Measured on scans of Anomaly-ShapeNet's format (8,192 points; object / point AUROC, seed 0). On bowl0 and clamp0,
 without a network: nearest neighbour among local-frame tokens 0.98 / 0.86; with KAL inside Point-MAE (m = 10) 0.83 /
 0.69, m = 1000 in between (clamp0); with random weights and KAL 0.75 / 0.74. After 160 steps at 1e-3: plain residuals
-0.76 / 0.77, whitened 0.92 / 0.79, less the template's 0.91 / 0.83. A bound for a network of positions, tokens
+0.76 / 0.77, whitened 0.92 / 0.79, less the template's 0.91 / 0.83. For comparison without a network, tokens
 averaged by place, four classes: 0.84 / 0.84, whitened 0.88 / 0.85, means over 8 tokens 0.92 / 0.88.
 Eight classes in four tasks (`even:4`), one seed. Each task right after it was learned: 0.78 to 0.92 / 0.78 to 0.95
 (mean 0.86 / 0.88); with a random backbone 0.65 to 0.71 / 0.66 to 0.75. At the end, with forgetting of object AUROC:
