@@ -378,7 +378,7 @@ class C3DAD(RegisteredStrategy):
         residual = self._measured(prepared)
         if self.as_released:
             point = toolkit.ops.interpolate(residual.norm(dim=1), prepared.at, cloud.pos, k=1)
-            point = toolkit.ops.smooth_by_order(point, 511)
+            point = toolkit.ops.smooth_by_order(point, 511, file_order=cloud.get("file_order"))
             return AnomalyMap(point.float(), float(point.max()))
         template = self.templates_.get(cloud.category)
         expected = None if template is None else self._template_residual(cloud.category, template)
