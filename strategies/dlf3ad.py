@@ -151,6 +151,11 @@ class DLF3AD(RegisteredStrategy):
             for category in self.classes_:
                 field.add(category, torch.Generator().manual_seed(self.seed))
 
+    def make_optimizer(self, **kwargs: Any) -> None:
+        """The optimizer of all grids, also where a plugin has put an earlier network in place of the present one."""
+        self._grow()
+        super().make_optimizer()
+
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`: grids must exist before they can be filled."""
         self.model = self.build()

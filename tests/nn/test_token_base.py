@@ -42,8 +42,19 @@ def test_a_training_cloud_comes_as_itself_as_a_pseudo_anomaly_or_as_a_known_defe
     near = torch.cdist(body(1, bump=0.2)[0].pos, strategy.prepared(bent).pos).argmin(1)
     assert known.share[near][where].mean() > 3 * marked > 0  # the tokens at the bump own its points
     # standardised by the normal cloud only
-    own = (strategy.prepared(normal).tokens - strategy.token_mean_) / strategy.token_std_
-    assert own.mean(0).abs().max() < 1e-3
+    seen = strategy.ready(strategy.prepared(normal)).tokens
+    assert seen.mean(0).abs().max() < 1e-3 and seen.std(0).median() > 0.9
+
+
+def test_a_token_is_seen_as_its_difference_to_the_nearest_of_other_normal_clouds():
+    strategy = DevNet(groups=60, group_size=16, layers=(0,))
+    clouds = [body(seed)[0] for seed in range(3)]
+    strategy.meet(clouds)
+    tokens = [strategy.prepared(c).tokens for c in clouds]
+    others = torch.cat(tokens[1:])
+    expected = tokens[0] - others[torch.cdist(tokens[0], others).argmin(1)]
+    assert torch.allclose(strategy._seen(tokens[0], "body", tokens[0]), expected, atol=1e-5)
+    assert float(strategy._seen(tokens[0], "body").abs().max()) == 0  # a test cloud may meet itself
 
 
 def test_tokens_do_not_depend_on_the_pose():

@@ -18,9 +18,10 @@ from tests.toys import Toy, ToyBank, ToyNet
 from toolkit.errors import CheckpointError, HyperparameterError, OutputError, RequirementError
 from toolkit.registry import entries, resolve
 from toolkit.runs import checkpoint
+from toolkit.runs import spec as run_spec
 from toolkit.runs.ledger import COLUMNS
 from toolkit.runs.runner import locked, run
-from toolkit.runs.spec import Part, RunSpec, tested
+from toolkit.runs.spec import Part, RunSpec
 
 MODES = list(entries("continual"))
 
@@ -134,9 +135,9 @@ def test_evaluation_of_a_few_tasks_agrees_with_that_of_all(tmp_path, evaluate, r
 
 
 def test_sampled_tasks_are_the_same_for_all_and_spread():
-    drawn = [tested("sampled:3", 50, 100, False) for _ in range(2)]
+    drawn = [run_spec.tested("sampled:3", 50, 100, False) for _ in range(2)]
     assert drawn[0] == drawn[1] and len(set(drawn[0])) == 4 and drawn[0][-1] == 50
-    early = sum(p < 250 for i in range(1000) for p in tested("sampled:3", i, 1000, False)[:-1])
+    early = sum(p < 250 for i in range(1000) for p in run_spec.tested("sampled:3", i, 1000, False)[:-1])
     assert early == pytest.approx(sum(3 * min(1, 250 / i) for i in range(1, 1000)), rel=0.05)  # each as likely
 
 

@@ -107,7 +107,9 @@ class TokenStrategy(RegisteredStrategy):
             return tokens
         kept = self.references_.get(category) or [part for parts in self.references_.values() for part in parts]
         others = [part for part in kept if own is None or not torch.equal(part, own[: part.shape[0]])]
-        rows = torch.cat(others or kept)
+        if not others:  # a class's only cloud: each token against the nearest other one
+            return tokens - kept[0][bank_nearest(kept[0], tokens, k=2)[1][:, -1]]
+        rows = torch.cat(others)
         return tokens - rows[bank_nearest(rows, tokens)[1][:, 0]]
 
     def prepare_key(self, cloud: PointCloud) -> str:
