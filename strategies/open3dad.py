@@ -32,7 +32,8 @@ known defects, 4 pseudo anomalies per cloud: .845 / .951. With bulges known (5 s
 normal bank alone .812 / .952, lam .3 .832 / .953, .5 .858 / .951, .7 .859 / .946; theta .4 instead of 0 .832 / .953 at
 lam .3, .849 / .951 at .5; theta .4 without CDS .845 / .950 at .5. So the abnormal bank helps to tell objects apart and
 hardly points. R relative to the distance that the matched normal prototype has to the abnormal bank: worse (.830 / .949
-at .5, theta .4), left out; A / R (two scans): far worse. lam was chosen among these on test scans, so the gain is a little optimistic there.
+at .5, theta .4), left out; A / R (two scans): far worse. lam was chosen among these on test scans, so the gain is a
+little optimistic there.
 """
 
 from __future__ import annotations

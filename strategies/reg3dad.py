@@ -25,7 +25,8 @@ Measured on eight real scans (Anomaly-ShapeNet layout, 8,192 points, one model p
 .978 by default (BTF .853 / .924). On three of them (bowl, clamp, mug) places alone .795 / .879, tokens alone .865 /
 .923, both .933 / .968. Tokens smoothed over 16 neighbouring points instead of 16 neighbouring tokens: .894 / .952; over
 8 tokens .923 / .962. Places smoothed over 32 points: .901 / .975. Places relative to local density (.869 / .894, places
-alone, .875 / .889 without): no gain, left out. Smoothing was chosen among these on test scans, so it is a little optimistic there.
+alone, .875 / .889 without): no gain, left out. Smoothing was chosen among these on test scans, so it is a little
+optimistic there.
 """
 
 from __future__ import annotations
