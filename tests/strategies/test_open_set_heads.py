@@ -57,7 +57,7 @@ def test_gradients_reach_every_weight(cls):
 
 
 def test_each_head_of_dra_is_blind_to_what_is_not_its_own():
-    strategy = make(DRA, top_share=1e-6)
+    strategy = make(DRA, top_share=1e-6, token_weight=0.0)
     kind = torch.tensor([NORMAL, KNOWN, PSEUDO])
     ptr, holistic = torch.tensor([0, 2, 4, 6]), torch.tensor([4.0, 0.5, 0.2])
     scores = torch.tensor([[0.1, 0.2, 0.3], [0, 0, 0], [3.0, 9.0, 2.0], [1, 1, 1], [9.0, 4.0, 1.0], [1, 1, 1]])
@@ -68,15 +68,19 @@ def test_each_head_of_dra_is_blind_to_what_is_not_its_own():
     expected = of([4.0, 0.5, 0.2], [True, False, False])  # deviates on normal clouds
     expected += of([0.1, 3.0], [False, True]) + of([0.2, 4.0], [False, True])  # seen, pseudo
     expected += of([0.3, 2.0, 1.0], [False, True, True])  # composite
-    assert strategy.loss_of(HeadsOutput(scores, ptr, holistic, kind)).item() == pytest.approx(expected, rel=1e-5)
+    assert strategy.loss_of(HeadsOutput(scores, torch.zeros(6), ptr, holistic, kind)).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_loss_of_devnet_is_the_deviation_of_the_highest_absolute_scores():
-    strategy = make(DevNet, top_share=0.5)
-    scores = torch.tensor([[1.0], [-3.0], [0.5], [0.0]])
-    output = ScoreOutput(scores, torch.tensor([0, 2, 4]), torch.tensor([KNOWN, NORMAL]))
+    strategy = make(DevNet, top_share=0.5, token_weight=0.7)
+    scores, share = torch.tensor([[1.0], [-3.0], [0.5], [0.0]]), torch.tensor([0.1, 0.9, 0.0, 0.0])
+    output = ScoreOutput(scores, share, torch.tensor([0, 2, 4]), torch.tensor([KNOWN, NORMAL]))
     expected = deviation_loss(torch.tensor([3.0, 0.5]), torch.tensor([True, False]))
-    assert torch.allclose(strategy.loss_of(output), expected)
+    normal = deviation_loss(torch.tensor([0.5, 0.0]), torch.tensor([False, False]))
+    wrong = deviation_loss(torch.tensor([3.0]), torch.tensor([True]))  # the token with a tenth defective is left out
+    assert torch.allclose(strategy.loss_of(output), expected + 0.7 * (normal + wrong) / 2)
 
 
 def test_loss_of_bgad_against_a_loop():
