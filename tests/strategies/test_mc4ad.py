@@ -14,7 +14,7 @@ from toolkit.nn.three_way import Costs
 
 @pytest.fixture(scope="module")
 def trained():
-    strategy = MC4AD(registration=False, epochs=40, voxel=0.1, parts=32, passes=1, smooth=8, variants=6, da_gen="bump")
+    strategy = MC4AD(registration=False, epochs=25, voxel=0.1, parts=32, passes=1, smooth=8, variants=6, da_gen="bump")
     strategy.train(experience())
     strategy.model.eval()
     return strategy

@@ -28,7 +28,7 @@ def experience(count=4):
 
 @pytest.fixture(scope="module")
 def trained():
-    strategy = PO3AD(registration=False, epochs=40, voxel=0.1, parts=32, passes=2, smooth=8)
+    strategy = PO3AD(registration=False, epochs=25, voxel=0.1, parts=32, passes=2, smooth=8)
     strategy.train(experience())
     strategy.model.eval()
     return strategy
