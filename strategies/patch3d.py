@@ -19,7 +19,7 @@ matching them across clouds (Patch-Matching), one normal model per space. Inferr
   class, scores relative to local density; see BTF). Cells share the ``bank_size`` rows of a class by their size. The
   spaces of the ``overlap`` nearest cells are searched together, as a hard border would make anomalies of all points
   that a scan happens to shift across it. ``cells=1, registration=False`` is PatchCore, bit for bit.
-* A cloud of an unknown class is judged by the class whose cells it matches at the least cost.
+* A cloud of an unknown class is judged by the class whose cells look most like its own.
 
 The dial from 1 to 256 cells and the figure of the claim: ``docs/grids/fence.yaml`` and ``toolkit/plots/fence.py``.
 
@@ -127,8 +127,8 @@ class Patch3D(RegisteredStrategy, BankStrategy):
         blank = cloud.feature.new_zeros(centre.shape[0], cloud.feature.shape[1])
         return label, {"centre": centre, "appearance": _means(cloud.feature, label, blank)}
 
-    def match(self, own: Cells, template: Cells) -> tuple[Tensor, float]:
-        """Patch-Matching: the template's cell of each own cell, and the mean cost of what was matched."""
+    def match(self, own: Cells, template: Cells) -> Tensor:
+        """Patch-Matching: the template's cell of each own cell."""
         cost = torch.cdist(own["centre"], template["centre"])
         if self.appearance:
             unlike = torch.cdist(own["appearance"], template["appearance"])
@@ -136,18 +136,18 @@ class Patch3D(RegisteredStrategy, BankStrategy):
         found = cost.argmin(1)
         rows, columns = linear_sum_assignment(cost.numpy())
         found[rows] = torch.from_numpy(columns)
-        return found, float(cost[rows, columns].mean())
+        return found
 
     def spaces(self, cloud: PointCloud) -> tuple[str, Tensor]:
         """The class whose spaces a prepared cloud is judged in, and the space (M,) of each of its points."""
         category = cloud.category
         label, own = self.cut(cloud)
         if not self.per_category or category not in self.cells_:
-            category = min(self.cells_, key=lambda c: self.match(own, self.cells_[c])[1])
+            category = min(self.cells_, key=lambda c: _unlikeness(own, self.cells_[c]))
         template = self.cells_[category]
         if self.matching == "template":
             return category, knn(template["centre"], cloud.placed, 1)[0][:, 0]
-        return category, self.match(own, template)[0][label]
+        return category, self.match(own, template)[label]
 
     def _around(self, category: str) -> Tensor:
         """(S, overlap) cells that are searched together, each first in its row."""
@@ -216,6 +216,13 @@ class Patch3D(RegisteredStrategy, BankStrategy):
 
 def _key(category: str, cell: int) -> str:
     return f"{category}#{cell}"
+
+
+def _unlikeness(own: Cells, template: Cells) -> float:
+    """Mean distance of what cells look like, under the best assignment. Not of places: a cloud of a class that is not
+    known has not been registered, and could lie in any pose."""
+    cost = torch.cdist(own["appearance"], template["appearance"])
+    return float(cost[linear_sum_assignment(cost.numpy())].mean())
 
 
 def _means(value: Tensor, label: Tensor, otherwise: Tensor) -> Tensor:
