@@ -20,7 +20,7 @@ def shapenet(folder):
     from toolkit.data.convert import convert
     from toolkit.data.synthetic import Synthetic
 
-    convert(Synthetic(categories=["bolt", "bracket"], points=900, train=2, test_normal=2, test_defective=7), folder)
+    convert(Synthetic(categories=["bolt", "bracket"], points=900, train=2, test_normal=2, test_defective=14), folder)
     return folder
 
 
