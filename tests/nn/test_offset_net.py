@@ -152,3 +152,20 @@ def test_learning_rate_falls_after_the_warm_up():
         strategy._set_rate()
         rates.append(strategy.optimizer.param_groups[0]["lr"])
     assert rates[:4] == [0.01] * 4 and rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] < 0.001
+
+
+def test_what_is_said_of_normal_clouds_is_subtracted():
+    strategy = PO3AD(network="tiny", registration=False, passes=1)
+    strategy.meet([sphere()])
+    strategy.model.eval()
+    normal = strategy.prepared(sphere())
+    with torch.no_grad():
+        raw = strategy.forces(normal)
+        strategy.baselines_ = strategy._new_baselines([sphere()])
+        left = strategy.forces(normal)
+        assert torch.equal(strategy.predicted(normal), raw)
+    # One voxel of the baseline holds few points, so nearly all of an error that is in place goes.
+    assert float(left.norm(dim=1).mean()) < 0.3 * float(raw.norm(dim=1).mean())
+    normal.category = "cube"
+    with torch.no_grad():
+        assert torch.equal(strategy.forces(normal), raw)  # a class without a baseline keeps its own
