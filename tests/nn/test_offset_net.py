@@ -168,4 +168,5 @@ def test_what_is_said_of_normal_clouds_is_subtracted():
     assert float(left.norm(dim=1).mean()) < 0.3 * float(raw.norm(dim=1).mean())
     normal.category = "cube"
     with torch.no_grad():
-        assert torch.equal(strategy.forces(normal), raw)  # a class without a baseline keeps its own
+        # A class without a baseline keeps its own error.
+        assert torch.equal(strategy.forces(normal), strategy.predicted(normal))
