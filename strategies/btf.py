@@ -28,7 +28,7 @@ Different by default; in brackets what gives the published way back:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -36,6 +36,7 @@ from toolkit.cloud import AnomalyMap, PointCloud
 from toolkit.nn.bank import BankStrategy
 from toolkit.nn.fpfh_grid import describe
 from toolkit.strategy import at_least, one_of
+from toolkit.tuning.space import Categorical, Float, Int, Space
 
 __all__ = ["BTF"]
 
@@ -62,6 +63,13 @@ class BTF(BankStrategy):
     paper = "Horwitz, Hoshen: Back to the Feature. CVPRW 2023"
     prepare_arguments = ("features", "voxel", "units", "stride", "normal_radius", "normal_k", "fpfh_radius", "fpfh_k",
                          "hellinger", "raw_weight")  # fmt: skip
+    search_space: ClassVar[dict[str, Space]] = {
+        "voxel": Float(0.008, 0.03, log=True, source="ours; half to twice the default"),
+        "fpfh_radius": Float(3.0, 8.0, source="ours; published: 5"),
+        "lof": Int(0, 10, source="ours; published: 0"),
+        "smooth": Int(1, 32, source="ours; published: 1"),
+        "object_score": Categorical(("max", "top"), source="ours"),
+    }
 
     def __init__(self, *, features: Literal["fpfh", "raw", "both"] = "fpfh", stride: int = 0, test_stride: int = 0,
                  normal_radius: float = 3.0, normal_k: int = 30, fpfh_radius: float = 5.0, fpfh_k: int = 100,

@@ -40,6 +40,7 @@ from toolkit.ops import diagonal, voxel_downsample
 from toolkit.ops.register import Template, register
 from toolkit.store import key_of
 from toolkit.strategy import at_least, one_of
+from toolkit.tuning.space import Categorical, Float, Int, Space
 
 __all__ = ["PatchCore"]
 
@@ -68,6 +69,13 @@ class PatchCore(BankStrategy):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": dict(lof=0, smooth=1, spread=1, hellinger=False, units="absolute", voxel=0.5),
         "tiny": dict(bank_size=300, smooth=4),
+    }
+    search_space: ClassVar[dict[str, Space]] = {
+        "voxel": Float(0.008, 0.03, log=True, source="ours; half to twice the default"),
+        "bank_size": Int(1_000, 10_000, log=True, source="published: 10,000"),
+        "lof": Int(0, 10, source="ours; published: 0"),
+        "smooth": Int(1, 32, source="ours; published: 1"),
+        "object_score": Categorical(("max", "top"), source="ours"),
     }
 
     def __init__(self, *, features: Literal["fpfh", "raw+fpfh", "point_mae"] = "fpfh", register: bool | None = None,

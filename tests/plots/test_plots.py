@@ -102,6 +102,8 @@ def test_r_matrix_writes_every_number_and_marks_the_learned_task():
     assert ax.get_ylim() == (4, 0)
     large = plots.r_matrix(np.full((31, 30), 0.7))
     assert not [t for t in large.texts if t.get_text()]
+    huge = plots.r_matrix(np.full((201, 200), 0.7))
+    assert not huge.patches and max(huge.figure.get_size_inches()) < 15
     with pytest.raises(MetricInputError, match="T"):
         plots.r_matrix(R[1:])
 
@@ -128,6 +130,9 @@ def test_forgetting_lines_start_when_a_task_is_learned():
     assert lines["nut"].get_ydata() == pytest.approx(R[2:, 1] - 0.05)
     assert lines["nut"].get_xdata().tolist() == [1, 2]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["before", "1", "2", "3"]
+    many = plots.forgetting_lines(plots.matrices_frame({"naive": [np.full((31, 30), 0.7)]}))
+    assert many.get_legend() is None and len({str(line.get_color()) for line in many.lines}) > 30
+    assert many.figure.axes[1].get_ylabel() == "tested on task"
 
 
 def test_bars_show_means_and_runs():

@@ -15,6 +15,7 @@ from toolkit.metrics.continual import as_r_matrix
 from toolkit.plots import style
 
 ANNOTATED = 14  # more columns than this leave no room for numbers
+BOXED = 60  # more columns than this leave no room for boxes, dots and a name each
 
 
 def r_matrix(
@@ -27,7 +28,8 @@ def r_matrix(
 ) -> Axes:
     """Rows are the states of the strategy ("before", "task 1", ...), columns the test data of each task.
 
-    Boxes mark each task when it was learned; a dot in an empty cell means not measured. Values under `limits` share
+    Boxes mark each task when it was learned; a dot in an empty cell means not measured; with more than 60 tasks there
+    are neither. Values under `limits` share
     the lowest colour, and the number says what they are.
 
     Args:
@@ -45,7 +47,8 @@ def r_matrix(
     frame = pd.DataFrame(matrix, index=pd.Index(states, name="trained until"), columns=names)
     numbers = count <= ANNOTATED
     with style.context():
-        ax = style.new_axes(ax, 2.0 + (0.55 if numbers else 0.17) * count, 1.4 + (0.4 if numbers else 0.14) * count)
+        shown = min(count, BOXED)
+        ax = style.new_axes(ax, 2.0 + (0.55 if numbers else 0.17) * shown, 1.4 + (0.4 if numbers else 0.14) * shown)
         text = np.where(np.isnan(matrix), "", np.char.mod("%.2f", matrix))
         sns.heatmap(
             frame,
@@ -58,6 +61,8 @@ def r_matrix(
             annot_kws={"size": 9 if count <= 8 else 7.5},
             linewidths=0.8 if numbers else 0,
             linecolor="white",
+            xticklabels=True if count <= BOXED else "auto",
+            yticklabels=True if count <= BOXED else "auto",
             cbar_kws={"label": label},
         )
         for written in ax.texts:  # black or white, whichever stands out more (WCAG contrast)
@@ -65,9 +70,9 @@ def r_matrix(
             red, green, blue = ax.collections[0].to_rgba(matrix[int(row), int(column)])[:3]
             light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
             written.set_color("black" if light > 0.18 else "white")
-        for i, j in np.argwhere(np.isnan(matrix)):
+        for i, j in np.argwhere(np.isnan(matrix)) if count <= BOXED else ():
             ax.plot(j + 0.5, i + 0.5, marker=".", color="0.6", markersize=4)
-        for j in range(count):
+        for j in range(count) if count <= BOXED else ():
             ax.add_patch(Rectangle((j, j + 1), 1, 1, fill=False, edgecolor="black", linewidth=1.4))
         ax.set(xlabel="tested on", ylabel="trained until")
         ax.grid(False)

@@ -18,17 +18,18 @@ class FleetView:
     Args:
         title: what runs.
         stream: where to write; standard error by default.
+        bars: draw bars on a terminal; off where jobs run in this process and draw their own.
     """
 
-    def __init__(self, title: str, stream: TextIO | None = None):
-        self.title = title
+    def __init__(self, title: str, stream: TextIO | None = None, bars: bool = True):
+        self.title, self.wants_bars = title, bars
         self.console = Console(file=stream or sys.stderr)
         self.total = self.before = self.done = 0
         self.started = time.monotonic()
         self.bars: Progress | None = None
 
     def __enter__(self) -> FleetView:
-        if self.console.is_terminal:
+        if self.wants_bars and self.console.is_terminal:
             self.bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
                                  TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
                                  console=self.console)  # fmt: skip

@@ -208,7 +208,7 @@ def command(argv: Sequence[str]) -> int:
         return 0
     executor = executor_from(options, str(folder / "logs"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
-    with FleetView(Path(options.grid).stem) as view:
+    with FleetView(Path(options.grid).stem, bars=options.executor != "inline") as view:
         outcomes = run_grid(cells, folder, executor, options.output, view)
     summary = tables(cells, outcomes, folder)
     _print(summary)

@@ -57,7 +57,7 @@ def command(argv: Sequence[str]) -> int:
             return make_executor(options.executor, workers=workers, threads=threads, memory=options.memory,
                                  logs=str(folder / "logs"), options=pairs)  # fmt: skip
 
-        with FleetView(f"{name} {spec.rule}") as view:
+        with FleetView(f"{name} {spec.rule}", bars=options.executor != "inline") as view:
             fleet = Fleet(make, options.workers, view)
             choice = run_sweep(spec, folder, options.storage, f"{name}/{spec.rule}", options.trials, fleet,
                                final=not options.no_final)  # fmt: skip
