@@ -74,6 +74,7 @@ def made_up(score, name="Method", seed=0, tasks=3, objects=12, independent=False
     }  # fmt: skip
     run = FinishedRun(None, result)
     run.__dict__["scores"] = table
+    run.__dict__["pairs"] = pd.DataFrame()
     return run
 
 

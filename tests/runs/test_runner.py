@@ -20,8 +20,10 @@ from toolkit.registry import entries, resolve
 from toolkit.runs import checkpoint
 from toolkit.runs import spec as run_spec
 from toolkit.runs.ledger import COLUMNS
+from toolkit.runs.load import load_run
 from toolkit.runs.runner import locked, run
 from toolkit.runs.spec import Part, RunSpec
+from toolkit.runs.uncertainty import Resampled
 
 MODES = list(entries("continual"))
 
@@ -75,6 +77,17 @@ def test_result_can_be_recomputed_from_the_scores_table(tmp_path):
         labels = np.concatenate([dataset.load(s).point_y.numpy() for s in samples])
         aurocs.append(roc_auc_score(labels, np.concatenate([points[s.sample_id].numpy() for s in samples])))
     assert result["final"]["point_auroc"] == pytest.approx(np.mean(aurocs))
+    resampled = Resampled(load_run(folder), draws=50)
+    assert resampled.point_final()[0] == pytest.approx(np.mean(aurocs))
+    won = load_run(folder).pairs
+    assert won["trained_on"].unique().tolist() == [2]
+    a, b = (
+        dataset.load(next(s for s in dataset.samples if s.sample_id == won.iloc[0][k])) for k in ("defective", "normal")
+    )
+    y, other = a.point_y.numpy() > 0, b.point_y.numpy() > 0
+    score = np.concatenate([points[a.sample_id].numpy()[y], points[b.sample_id].numpy()[~other]])
+    label = np.repeat([1, 0], [y.sum(), (~other).sum()])
+    assert won.iloc[0]["won"] == pytest.approx(roc_auc_score(label, score), abs=2e-3)
 
 
 def test_a_finished_run_is_left_alone(tmp_path):

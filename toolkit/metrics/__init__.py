@@ -34,6 +34,7 @@ from toolkit.metrics.disentanglement import (
 )
 from toolkit.metrics.drift import alarm_rates, false_alarm_drift, threshold_from_normals
 from toolkit.metrics.openset import open_set_metrics, openness, openness_curve
+from toolkit.metrics.point_pairs import ObjectPoints, resampled_point_auroc, won_pairs
 from toolkit.metrics.points import POINT_METRICS, PointScores
 from toolkit.metrics.statistics import (
     CriticalDifference,
@@ -45,6 +46,7 @@ from toolkit.metrics.statistics import (
     holm,
     interquartile_mean,
     probability_of_improvement,
+    resampled_objects,
     weighted_auroc,
 )
 from toolkit.metrics.streaming import ScoreHistogram
@@ -57,6 +59,7 @@ __all__ = [
     "Interval",
     "Measured",
     "MetricInputError",
+    "ObjectPoints",
     "PointScores",
     "ScoreHistogram",
     "alarm_rates",
@@ -109,6 +112,8 @@ __all__ = [
     "probability_of_improvement",
     "process_peak_bytes",
     "r_matrix_from_scores",
+    "resampled_objects",
+    "resampled_point_auroc",
     "sap",
     "stability",
     "stability_plasticity_tradeoff",
@@ -116,4 +121,5 @@ __all__ = [
     "threshold_from_normals",
     "triage_metrics",
     "weighted_auroc",
+    "won_pairs",
 ]

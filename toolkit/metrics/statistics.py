@@ -41,6 +41,40 @@ def _counts(rng: np.random.Generator, draws: int, size: int) -> NDArray[np.float
     return np.bincount(picks.reshape(-1), minlength=draws * size).reshape(draws, size).astype(np.float64)
 
 
+def resampled_objects(
+    y: ArrayLike, group: ArrayLike | None = None, n: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:
+    """(n, M) how often each object of one category is drawn, by `bootstrap_auroc` with the same arguments, too.
+
+    Args:
+        y: (M,) labels, 1 = defective.
+        group: (M,) physical objects, copies of which are drawn together.
+        n: number of resamples.
+        seed: of the resampling.
+
+    Raises:
+        LabelError: labels are not 0 and 1.
+    """
+    size = np.asarray(y).size
+    groups = np.arange(size) if group is None else _codes(group, size, "group")
+    return _drawn(labels_array(y, size), groups, n, np.random.default_rng(seed))
+
+
+def _drawn(positive: NDArray, groups: NDArray, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(n, M) how often each object is drawn, with replacement within each class, copies together."""
+    weights = np.zeros((n, positive.size))
+    for kind in (False, True):
+        chosen = positive == kind
+        if not chosen.any():
+            continue
+        members = np.unique(groups[chosen], return_inverse=True)[1].reshape(-1)
+        block = max(1, CELLS // (int(members.max()) + 1))
+        for start in range(0, n, block):
+            stop = min(start + block, n)
+            weights[start:stop, chosen] = _counts(rng, stop - start, int(members.max()) + 1)[:, members]
+    return weights
+
+
 def weighted_auroc(score: ArrayLike, y: ArrayLike, weight: ArrayLike) -> NDArray[np.float64]:
     """AUROC for many weightings of the same objects at once.
 
@@ -118,14 +152,7 @@ def bootstrap_auroc(
         here = categories == code
         if positive[here].all() or not positive[here].any():
             raise LabelError("bootstrap: each category needs normal and defective objects.")
-        weights = np.zeros((n, int(here.sum())))
-        for kind in (False, True):
-            chosen = positive[here] == kind
-            members = np.unique(groups[here][chosen], return_inverse=True)[1].reshape(-1)
-            block = max(1, CELLS // (int(members.max()) + 1))
-            for start in range(0, n, block):
-                stop = min(start + block, n)
-                weights[start:stop, chosen] = _counts(rng, stop - start, int(members.max()) + 1)[:, members]
+        weights = _drawn(positive[here], groups[here], n, rng)
         values.append([float(weighted_auroc(r[here], positive[here], np.ones((1, here.sum())))[0]) for r in runs])
         samples.append([weighted_auroc(r[here], positive[here], weights) for r in runs])
     by_run = np.mean(samples, axis=0)  # (R, n)

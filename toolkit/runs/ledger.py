@@ -12,7 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from toolkit.cloud import PointCloud
 from toolkit.data.base import Sample
-from toolkit.metrics import POINT_METRICS, PointScores, cloud_regions, image_regions
+from toolkit.metrics import POINT_METRICS, ObjectPoints, PointScores, cloud_regions, image_regions, won_pairs
 from toolkit.runs.files import write_atomically, write_parquet
 from toolkit.scenario import Slice, Task
 from toolkit.stream import anonymous_id
@@ -32,6 +32,12 @@ POINT_COLUMNS = ["trained_on", "experience", "category", "slice", "points", "def
                  "point_error"]  # fmt: skip
 """Columns of ``point_metrics.parquet``; slice "" is all test clouds of the category, `point_error` says how far the
 metrics may be from the exact ones: 0 up to `toolkit.metrics.points.EXACT_POINTS` points."""
+
+PAIR_COLUMNS = ["trained_on", "experience", "category", "defective", "normal", "defective_points", "normal_points",
+                "won"]  # fmt: skip
+"""Columns of ``point_pairs.parquet``: of the defective points of the test cloud `defective` and the normal ones of
+`normal` (sample ids), the share of pairs that are ordered rightly (`toolkit.metrics.point_pairs`). After the last task
+only, after its own where tasks are independent."""
 
 
 class LabelKeeper:
@@ -80,12 +86,15 @@ class Ledger(SupervisedPlugin):
         tasks: of the scenario.
         keeper: gives point labels.
         slices: parts of the test clouds that are reported on their own.
+        independent: each task is an experiment of its own.
         save_point_scores: also write ``point_scores/<state>.safetensors``, one float32 tensor per cloud.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[Task], keeper: LabelKeeper,
-                 slices: Sequence[Slice] = (), save_point_scores: bool = False):  # fmt: skip
+                 slices: Sequence[Slice] = (), independent: bool = False,
+                 save_point_scores: bool = False):  # fmt: skip
         super().__init__()
+        self._last, self._independent = len(tasks) - 1, independent
         self.folder, self._keeper, self.save_point_scores = folder, keeper, save_point_scores
         self.slices = slices
         self._samples = {anonymous_id(s): s for task in tasks for s in task.test}
@@ -96,6 +105,8 @@ class Ledger(SupervisedPlugin):
         self.trained_on = trained_on
         self._objects: list[dict[str, Any]] = []
         self._points: list[dict[str, Any]] = []
+        self._pairs: list[dict[str, Any]] = []
+        self._shown: dict[str, dict[str, ObjectPoints]] = {}
         self._maps: dict[str, Any] = {}
         self._open: dict[tuple[str, str], PointScores] = {}
 
@@ -112,6 +123,9 @@ class Ledger(SupervisedPlugin):
         if regions is not None:
             for name in ("", *slices):
                 self._open.setdefault((sample.category, name), PointScores()).update(scores, regions)
+            if self._independent or self.trained_on == self._last:
+                shown = self._shown.setdefault(sample.category, {})
+                shown[sample.sample_id] = ObjectPoints.of(scores, regions > 0)
         if self.save_point_scores:
             self._maps[sample.sample_id] = in_file_order(strategy.mb_cloud, strategy.mb_map.point)
 
@@ -122,7 +136,14 @@ class Ledger(SupervisedPlugin):
                 "trained_on": self.trained_on, "experience": strategy.experience.current_experience,
                 "category": category, "slice": name, "points": found.points, "defective_points": found.defective,
                 **found.metrics()})  # fmt: skip
-        self._open = {}
+        for category, objects in self._shown.items():
+            won = won_pairs(list(objects.values()))
+            self._pairs += [dict(zip(PAIR_COLUMNS, [
+                self.trained_on, strategy.experience.current_experience, category, a, b, objects[a].defective_points,
+                objects[b].normal_points, won[i, j]]))
+                for i, a in enumerate(objects) if objects[a].defective_points
+                for j, b in enumerate(objects)]  # fmt: skip
+        self._open, self._shown = {}, {}
 
     @property
     def scored(self) -> int:
@@ -137,6 +158,7 @@ class Ledger(SupervisedPlugin):
             maps = {name: scores.contiguous() for name, scores in self._maps.items()}
             write_atomically(self.folder / "point_scores" / f"{self.trained_on}.safetensors",
                              lambda path: save_file(maps, path))  # fmt: skip
+        write_parquet(self._path("pairs", self.trained_on), pd.DataFrame(self._pairs, columns=PAIR_COLUMNS))
         write_parquet(self._path("points", self.trained_on), pd.DataFrame(self._points, columns=POINT_COLUMNS))
         write_parquet(self._path("objects", self.trained_on), pd.DataFrame(self._objects, columns=COLUMNS))
 
@@ -144,13 +166,14 @@ class Ledger(SupervisedPlugin):
         """Whether that row was committed."""
         return self._path("objects", trained_on).exists()
 
-    def read(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """All committed rows: object scores and point metrics, in the order of training."""
+    def read(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """All committed rows: object scores, point metrics and pairs, in the order of training."""
         tables = []
-        for kind in ("objects", "points"):
+        for kind, columns in (("objects", COLUMNS), ("points", POINT_COLUMNS), ("pairs", PAIR_COLUMNS)):
             paths = sorted((self.folder / "rows").glob(f"{kind}_*.parquet"), key=lambda p: int(p.stem.split("_")[1]))
-            tables.append(pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True))
-        return tables[0], tables[1]
+            parts = [part for part in map(pd.read_parquet, paths) if len(part)]
+            tables.append(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns))
+        return tables[0], tables[1], tables[2]
 
     def _path(self, kind: str, trained_on: int) -> Path:
         return self.folder / "rows" / f"{kind}_{trained_on}.parquet"

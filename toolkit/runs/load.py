@@ -49,6 +49,15 @@ class FinishedRun:
         """The point metrics (`toolkit.runs.ledger.POINT_COLUMNS`)."""
         return self._table("point_metrics.parquet")
 
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Pairs of test clouds (`toolkit.runs.ledger.PAIR_COLUMNS`); empty for runs made before there were any."""
+        if not (self.folder / "point_pairs.parquet").exists():
+            import pandas as pd
+
+            return pd.DataFrame(columns=["trained_on", "experience", "category"])
+        return self._table("point_pairs.parquet")
+
     @property
     def independent(self) -> bool:
         """Whether each task was an experiment of its own."""

@@ -64,15 +64,20 @@ class StreamTables:
             runs = method.runs
             continual = [self._interval([self.resampled[r].continual(n) for r in runs]) for n in CONTINUAL]
             rows.append([method.name, str(len(runs)), self._shown(self.final[method.name]),
-                         self._against_best(method.name), _spread(runs, "final", "point_auroc"),
+                         self._against_best(method.name), self._point_auroc(runs),
                          *(self._shown(interval, signed=True) for interval in continual)])  # fmt: skip
         columns = ["method", "runs", "object AUROC", "against the best", "point AUROC", "forgetting", "BWT", "FWT"]
         note = ("AUROCs are means over categories after the last task. [95 % bootstrap interval over test objects and "
-                "repetitions]; (lowest to highest repetition) where points were not resampled. Forgetting: higher is "
-                "worse.")  # fmt: skip
+                "repetitions]; (lowest to highest repetition) where a run kept too little to resample. Forgetting: "
+                "higher is worse.")  # fmt: skip
         kept = [i for i in range(len(columns)) if any(row[i] != "–" for row in rows)]
         rows = [[row[i] for i in kept] for row in rows]
         return Table("Results", [columns[i] for i in kept], rows, note, frozenset({"against the best"}))
+
+    def _point_auroc(self, runs: Sequence[FinishedRun]) -> str:
+        if all(self.resampled[run].point_cells for run in runs):
+            return self._shown(self._interval([self.resampled[run].point_final() for run in runs]))
+        return _spread(runs, "final", "point_auroc")
 
     def costs(self) -> Table:
         """Time and memory of each method, means over repetitions."""
@@ -183,10 +188,14 @@ class StreamTables:
             runs = [self.resampled[run] for run in method.runs]
             figures = {("object_auroc", ""): [r.final() for r in runs]}
             figures |= {(name, ""): [r.continual(name) for r in runs] for name in CONTINUAL}
+            if all(r.point_cells for r in runs):
+                figures["point_auroc", ""] = [r.point_final() for r in runs]
             for category in sorted({c for r in runs for c in r.categories()}):
                 figures["object_auroc", category] = [
                     r.categories()[category] for r in runs if category in r.categories()
                 ]
+                points = [r.point_categories()[category] for r in runs if category in r.point_categories()]
+                figures |= {("point_auroc", category): points} if points else {}
             for (figure, category), drawn in figures.items():
                 found = self._interval(drawn)
                 rows.append({"stream": self.stream.title, "method": method.name, "figure": figure, "category": category,

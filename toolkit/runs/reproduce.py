@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from toolkit.runs.files import write_text
 from toolkit.runs.load import FinishedRun, load_run
 from toolkit.runs.recipes import COMPARED, Target, command_line, find_table, load_recipes, tables, targets
 from toolkit.runs.tables import Table, number, with_interval
-from toolkit.runs.uncertainty import DRAWS, Resampled, over_runs
+from toolkit.runs.uncertainty import DRAWS, Draws, Resampled, over_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 INTRODUCTION = """Written by `continual3d reproduce`; not edited by hand.
 
-Ours: mean over seeds [95 % bootstrap interval over test objects and seeds]. Point AUROC has no interval; the lowest and
-highest seed are given. Published numbers are other people's, often with the checkpoint chosen on the test set."""
+Ours: mean over seeds [95 % bootstrap interval over test objects and seeds]. Point AUROC after a task that is not the
+last has no interval; the lowest and highest seed are given. Published numbers are other people's, often with the
+checkpoint chosen on the test set."""
 
 
 def command(argv: list[str]) -> int:
@@ -159,14 +160,19 @@ def compare(
         resampled: of each run.
     """
     task = None if _missing(row["task"]) else int(row["task"]) - 1
-    if row["metric"] == "point_auroc":
+    drawn = [resampled[run] for run in runs]
+    final = task is None or all(task == len(run.result["tasks"]) - 1 for run in runs)
+    if row["metric"] == "point_auroc" and final and all(run.point_cells for run in drawn):
+        found = _interval(drawn, row["category"], Resampled.point_final, Resampled.point_categories)
+    elif row["metric"] == "point_auroc":
         values = [point_auroc(run, row["category"], task) for run in runs]
         if np.isnan(values).any():
             return "–", f"no such category: {row['category']}"
         mean = float(np.mean(values))
         spread = f" ({number(min(values))} to {number(max(values))})" if len(values) > 1 else ""
         return number(mean) + spread, f"ours − published = {number(mean - row['value'], signed=True)}; no interval"
-    found = object_auroc([resampled[run] for run in runs], row["category"], task)
+    else:
+        found = object_auroc(drawn, row["category"], task)
     if found is None:
         return "–", f"no such category: {row['category']}"
     shown = with_interval(found.value, found.low, found.high)
@@ -177,11 +183,20 @@ def compare(
 
 def object_auroc(runs: Sequence[Resampled], category: str, task: int | None) -> Interval | None:
     """Object AUROC of a category, or over categories ("mean"); of the classes seen after `task` if one is given."""
+    return _interval(runs, category, lambda run: run.final() if task is None else run.seen(task), Resampled.categories)
+
+
+def _interval(
+    runs: Sequence[Resampled],
+    category: str,
+    mean: Callable[[Resampled], Draws],
+    categories: Callable[[Resampled], dict[str, Draws]],
+) -> Interval | None:
+    """Of the mean over categories, or of one of them; None if a run has no such category."""
     if category == "mean":
-        return over_runs([run.final() if task is None else run.seen(task) for run in runs])
-    if any(category not in run.categories() for run in runs):
-        return None
-    return over_runs([run.categories()[category] for run in runs])
+        return over_runs([mean(run) for run in runs])
+    parts = [categories(run) for run in runs]
+    return over_runs([part[category] for part in parts]) if all(category in part for part in parts) else None
 
 
 def point_auroc(run: FinishedRun, category: str, task: int | None) -> float:

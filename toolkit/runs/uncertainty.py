@@ -1,4 +1,4 @@
-"""Bootstrap over test objects and repetitions for every figure that follows from object scores.
+"""Bootstrap over test objects and repetitions for every figure that follows from object scores, and for point AUROC.
 
 Test objects are drawn with replacement within category and class (copies of one object together), the same draw for
 every state of training, run and method. So a draw gives each run a whole R matrix, and with it forgetting and the other
@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from toolkit.metrics import (
     holm,
     lopez_paz_bwt,
     lopez_paz_fwt,
+    resampled_objects,
+    resampled_point_auroc,
 )
 from toolkit.runs.groups import Method, repetition_key
 from toolkit.runs.load import FinishedRun
@@ -51,7 +54,7 @@ class Resampled:
     """
 
     def __init__(self, run: FinishedRun, draws: int = DRAWS, seed: int = 0, part: str = ""):
-        self.run, self.draws, self.seed = run, draws, seed
+        self.run, self.draws, self.seed, self.part = run, draws, seed, part
         self.tasks = len(run.result["tasks"])
         self.cells: dict[tuple[int, int, str], Draws] = {}
         keys = ["trained_on", "experience", "category"]
@@ -62,11 +65,54 @@ class Resampled:
             rows = rows.sort_values("sample_id")
             try:
                 found = bootstrap_auroc(rows["object_score"], rows["y"], group=rows["group_id"], n=draws, level=LEVEL,
-                                        seed=zlib.crc32(f"{seed}/{category}".encode()))  # fmt: skip
+                                        seed=self._seed(category))  # fmt: skip
             except LabelError:  # no normal or no defective object: the category has no AUROC and enters no mean
                 continue
             self.cells[int(state), int(experience), str(category)] = np.append(found.value, found.samples)
         self.last = max((state for state, _, _ in self.cells), default=-1)
+
+    @cached_property
+    def point_cells(self) -> dict[tuple[int, str], Draws]:
+        """(experience, category) -> point AUROC in the run's final state, from the same draws of objects.
+
+        Empty for slices, and for runs that kept no pairs of objects.
+        """
+        if self.part or self.run.pairs.empty:
+            return {}
+        exact = self.run.points[self.run.points["slice"] == ""].set_index(["trained_on", "experience", "category"])
+        scores, found = self.run.scores, {}
+        for key, rows in self.run.pairs.groupby(["trained_on", "experience", "category"], sort=True):
+            state, experience, category = int(key[0]), int(key[1]), str(key[2])
+            here = (scores["trained_on"] == state) & (scores["experience"] == experience)
+            tested = scores[here & (scores["category"] == category)].sort_values("sample_id")
+            names = tested["sample_id"].tolist()
+            won = rows.pivot(index="defective", columns="normal", values="won").reindex(names, columns=names).fillna(0)
+            normal = rows.groupby("normal")["normal_points"].first().reindex(names).fillna(0)
+            defective = rows.groupby("defective")["defective_points"].first().reindex(names).fillna(0)
+            weight = np.vstack(
+                [
+                    np.ones(len(names)),
+                    resampled_objects(tested["y"], tested["group_id"], self.draws, self._seed(category)),
+                ]
+            )
+            drawn = resampled_point_auroc(won, normal, defective, weight)
+            drawn[1:] += float(exact.loc[key, "point_auroc"]) - drawn[0]  # what thinning costs
+            found[experience, category] = np.append(exact.loc[key, "point_auroc"], drawn[1:])
+        return found
+
+    def _seed(self, category: str) -> int:
+        return zlib.crc32(f"{self.seed}/{category}".encode())
+
+    def point_final(self) -> Draws:
+        """Mean point AUROC over all categories, task by task: ``final.point_auroc``."""
+        return self._mean(list(self.point_cells.values()))
+
+    def point_categories(self) -> dict[str, Draws]:
+        """Point AUROC of each category; the mean over the tasks that test it."""
+        found: dict[str, list[Draws]] = {}
+        for (_, category), values in self.point_cells.items():
+            found.setdefault(category, []).append(values)
+        return {category: self._mean(parts) for category, parts in sorted(found.items())}
 
     def _mean(self, cells: Sequence[Draws]) -> Draws:
         return np.mean(cells, axis=0) if len(cells) else np.full(self.draws + 1, np.nan)
@@ -185,10 +231,11 @@ def _difference(a: Method, b: Method, metric: str, resampled: dict[FinishedRun, 
             row = compare_paired({"a": [left[c] for c in common], "b": [right[c] for c in common]})[0]
             better_in = float(row["probability_of_improvement"])
             p_categories = float(row["p"]) if len(common) >= LEAST_CATEGORIES else float("nan")
-    if metric == "point AUROC":
+    draw = {"object AUROC": Resampled.final, "point AUROC": Resampled.point_final}
+    if metric == "point AUROC" and not all(resampled[run].point_cells for run in (*first, *second)):
         value = float(np.mean([left[c] - right[c] for c in common])) if common else float("nan")
     else:
-        take = Resampled.final if metric == "object AUROC" else (lambda r: r.continual("forgetting"))
+        take = draw.get(metric, lambda r: r.continual("forgetting"))
         ours, theirs = (over_runs([take(resampled[run]) for run in runs], seed) for runs in (first, second))
         value, drawn = ours.value - theirs.value, ours.samples - theirs.samples
         low, high = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
