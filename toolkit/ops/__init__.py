@@ -8,6 +8,7 @@ from toolkit.ops import kernels  # noqa: F401  (registers on import)
 from toolkit.ops.bank import bank_nearest
 from toolkit.ops.chamfer import chamfer
 from toolkit.ops.coreset import coreset
+from toolkit.ops.emd import emd
 from toolkit.ops.fpfh import fpfh
 from toolkit.ops.fps import fps
 from toolkit.ops.icp import icp
@@ -31,6 +32,7 @@ __all__ = [
     "coreset",
     "curvature",
     "diagonal",
+    "emd",
     "fit_rigid",
     "fpfh",
     "fps",
