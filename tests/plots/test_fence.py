@@ -1,10 +1,13 @@
 """The figure of the Fence Theorem and its trends, on numbers worked out by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from toolkit.metrics import MetricInputError
-from toolkit.plots.fence import fence, fence_frame, fence_trend
+from toolkit.plots import fence, fence_frame, fence_sweep, fence_trend
 
 
 def result(cells, points, matching="template", registration=True, name="Patch3D", seed=0):
@@ -63,3 +66,12 @@ def test_seeds_are_averaged_and_categories_not_run_everywhere_left_out():
 def test_nothing_to_draw_is_an_error():
     with pytest.raises(MetricInputError, match="empty"):
         fence(fence_frame([result(1, (0.1, 0.1), name="BTF")]))
+
+
+def test_sweep_draws_both_metrics_and_prints_the_trends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fence_sweep, "find_runs", lambda folders: [SimpleNamespace(result=r) for r in RESULTS])
+    assert fence_sweep.main([str(tmp_path)]) == 0
+    kept = pd.read_csv(tmp_path / "fence.csv")
+    assert len(kept) == 10 and (tmp_path / "fence.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "point_auroc" in said and "object_auroc" in said and "0.04" in said

@@ -7,10 +7,12 @@ from toolkit.plots.auroc_over_tasks import auroc_over_tasks
 from toolkit.plots.bars import bars
 from toolkit.plots.clouds import ScoredCloud, best_view, cloud, clouds
 from toolkit.plots.critical_difference import critical_difference
+from toolkit.plots.fence import fence, fence_frame, fence_trend
 from toolkit.plots.forgetting_lines import forgetting_lines
 from toolkit.plots.frames import matrices_frame, stability_plasticity_frame, transfer_frame
 from toolkit.plots.known_curve import known_curve
 from toolkit.plots.known_unknown import known_unknown
+from toolkit.plots.latent_traversal import latent_traversal
 from toolkit.plots.level_set import level_set
 from toolkit.plots.openness_curve import openness_curve
 from toolkit.plots.pareto import pareto, pareto_front
@@ -32,9 +34,13 @@ __all__ = [
     "context",
     "critical_difference",
     "data_of",
+    "fence",
+    "fence_frame",
+    "fence_trend",
     "forgetting_lines",
     "known_curve",
     "known_unknown",
+    "latent_traversal",
     "level_set",
     "matrices_frame",
     "openness_curve",

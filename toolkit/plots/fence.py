@@ -1,12 +1,10 @@
 """The Fence Theorem's claim as a figure: AUROC against the number of cells that clouds are cut into.
 
-continual3d grid docs/grids/fence.yaml --output runs    # the sweep
-python -m toolkit.plots.fence runs                      # the figure and the table of trends
+The sweep is ``docs/grids/fence.yaml``; ``toolkit/plots/fence_sweep.py`` draws the figure from its runs.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,25 +92,3 @@ def fence(frame: pd.DataFrame, ax: Axes | None = None, title: str | None = None,
 def _by_category(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Cells x categories, only categories for which every number of cells was run."""
     return frame.pivot_table(index="cells", columns="category", values=metric, aggfunc="mean").dropna(axis=1)
-
-
-def main(folders: Sequence[str]) -> int:
-    """Draw ``fence.png`` (with its numbers in fence.csv) in the first folder, and print the trends."""
-    import matplotlib.pyplot as plt
-
-    from toolkit.runs.load import find_runs
-
-    frame = fence_frame([run.result for run in find_runs(folders)])
-    metrics = ("point_auroc", "object_auroc")
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for metric, ax in zip(metrics, axes):
-        fence(frame, ax, metric=metric)
-        print(f"{metric}\n{fence_trend(frame, metric).round(4).to_string(index=False)}\n")
-    frame.to_csv(f"{folders[0]}/fence.csv", index=False)
-    figure.savefig(f"{folders[0]}/fence.png", dpi=200)
-    print(f"figure: {folders[0]}/fence.png")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["runs"]))
