@@ -16,11 +16,12 @@ from tests.runs.stored import made_up, separated, toy_run
 from tests.toys import Toy, ToyBank
 from toolkit.cli import main
 from toolkit.metrics import bootstrap_auroc
-from toolkit.runs.groups import streams_of
+from toolkit.runs.groups import method_names, streams_of
 from toolkit.runs.load import find_runs, load_run
 from toolkit.runs.report import make_sections
+from toolkit.runs.spec import Part, RunSpec
 from toolkit.runs.tables import Table, latex, number, with_interval
-from toolkit.runs.uncertainty import Resampled, differences, over_runs
+from toolkit.runs.uncertainty import Resampled, differences, over_runs, paired_p
 
 
 def compared(*runs, draws=400):
@@ -51,6 +52,22 @@ def test_interval_agrees_with_the_bootstrap_of_the_metrics():
     )
     assert ours.value == pytest.approx(theirs.value)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.012)
+
+
+def test_a_difference_that_no_draw_contradicts_survives_the_correction_for_many_pairs():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0.9, 0.02, 1000), rng.normal(0.5, 0.02, 1000)
+    assert paired_p(first, second) < 1e-6  # counting alone stops at 0.002, times 36 pairs 0.07
+    near = rng.normal(0.88, 0.02, 1000)
+    assert 0.2 < paired_p(first, near) < 0.9
+    assert paired_p(np.ones(1000), np.zeros(1000)) == pytest.approx(2 / 1001)  # no spread, no tail
+    assert paired_p(np.ones(10), np.ones(10)) == 1
+
+
+def test_defaults_are_not_part_of_a_name():
+    specs = [RunSpec(Part("ClassIncremental"), Part("Toy"), Part("BTF", own), Part("Naive"), 0, "f")
+             for own in ({"voxel": 0.015, "lof": 5}, {"voxel": 0.02, "lof": 5}, {"voxel": 0.02, "lof": 0})]  # fmt: skip
+    assert method_names(specs) == ["BTF", "BTF (voxel=0.02)", "BTF (voxel=0.02, lof=0)"]
 
 
 def test_one_run_whose_classes_are_apart_has_no_uncertainty():

@@ -33,13 +33,15 @@ def auroc_over_tasks(
         for name, look in style.looks(order).items():
             line = table[table["strategy"] == name].sort_values("trained_on")
             if len(line) == 1 and seen["trained_on"].nunique() > 1:
-                ax.axhline(line["mean"].iloc[0], color=look["color"], linestyle="--", label=name)
+                ax.axhline(line["mean"].iloc[0], color=look["color"], linestyle="--", label=style.wrapped(name))
                 ax.axhspan(line["min"].iloc[0], line["max"].iloc[0], color=look["color"], alpha=0.12, linewidth=0)
                 continue
-            ax.plot(line["trained_on"], line["mean"], label=name, **look)
+            ax.plot(line["trained_on"], line["mean"], label=style.wrapped(name), **look)
             ax.fill_between(line["trained_on"], line["min"], line["max"], color=look["color"], alpha=0.18, linewidth=0)
         style.whole_ticks(ax, seen["trained_on"])
         ax.set(xlabel="tasks trained", ylabel="mean object AUROC over seen tasks", title=title or "")
-        if len(order) > 1:
+        if len(order) > 3:  # they would lie on the lines
+            ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        elif len(order) > 1:
             ax.legend()
     return style.remember(ax, table)

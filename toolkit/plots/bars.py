@@ -56,9 +56,9 @@ def bars(
         ax.axhline(baseline, color="0.2", linewidth=0.8)
         ax.set(xlabel="", ylabel=ylabel, title=title or "")
         ax.grid(False, axis="x")
-        ax.set_xticks(range(len(strategies)), [str(s) for s in strategies])
+        ax.set_xticks(range(len(strategies)), [style.wrapped(s) for s in strategies])
         room = 0.6 * ax.figure.bbox.width / ax.figure.dpi / len(strategies)  # the legend takes the rest
-        if 0.07 * max(len(str(s)) for s in strategies) > room:  # inches per letter
+        if 0.07 * max(min(len(str(s)), 24) for s in strategies) > room:  # inches per letter
             style.slant_labels(ax)
         ax.legend(title=None, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return style.remember(ax, table)

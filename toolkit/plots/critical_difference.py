@@ -23,7 +23,7 @@ def critical_difference(result: CriticalDifference, ax: Axes | None = None, titl
     count = len(names)
     half = (count + 1) // 2
     with style.context():
-        ax = style.new_axes(ax, width=6.0, height=1.3 + 0.22 * (half + len(result.groups)))
+        ax = style.new_axes(ax, width=6.0, height=1.3 + 0.3 * (half + len(result.groups)))
         step = 1.0
         first_label = -step * (len(result.groups) + 1.2)
         for i, (name, rank) in enumerate(zip(names, ranks)):
@@ -32,7 +32,7 @@ def critical_difference(result: CriticalDifference, ax: Axes | None = None, titl
             end = 1 - 0.12 * (count - 1) if left else count + 0.12 * (count - 1)
             ax.plot([rank, rank, end], [0, y, y], color="0.35", linewidth=0.9)
             ax.annotate(
-                f"{name} ({rank:.2f})",
+                style.wrapped(f"{name} ({rank:.2f})", 30),
                 (end, y),
                 xytext=(-4 if left else 4, 0),
                 textcoords="offset points",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.plots import style
@@ -56,10 +57,18 @@ def pareto(
         ax.plot(others[cost], others[quality], "s", mfc="none", color="0.45", label="beaten by another")
         if log:
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(x=0.2, y=0.15)
         for row in table.to_dict("records"):
             ax.annotate(
-                str(row[name]), (row[cost], row[quality]), xytext=(5, -10), textcoords="offset points", fontsize=8.5
+                style.wrapped(row[name]),
+                (row[cost], row[quality]),
+                xytext=(5, -10),
+                textcoords="offset points",
+                va="top",
+                fontsize=8.5,
             )
         ax.set(xlabel=cost_label or cost, ylabel=quality_label or quality, title=title or "")
         ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))

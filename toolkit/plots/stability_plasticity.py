@@ -25,7 +25,7 @@ def stability_plasticity(frame: pd.DataFrame, ax: Axes | None = None, title: str
     table = frame.groupby("strategy", sort=False)[["plasticity", "stability"]].mean().reset_index()
     table["tradeoff"] = 2 * table["plasticity"] * table["stability"] / (table["plasticity"] + table["stability"])
     with style.context():
-        ax = style.new_axes(ax, width=4.6, height=3.8)
+        ax = style.new_axes(ax, width=5.6, height=3.8)
         values = frame[["plasticity", "stability"]].to_numpy(float)
         low, high = max(0.0, values.min() - 0.05), min(1.0, values.max() + 0.05)
         x, y = np.meshgrid(np.linspace(low, high, 100), np.linspace(low, high, 100))
@@ -38,7 +38,14 @@ def stability_plasticity(frame: pd.DataFrame, ax: Axes | None = None, title: str
             marker = {"color": look["color"], "marker": look["marker"], "linestyle": "none"}
             if len(runs) > 1:
                 ax.plot(runs["plasticity"], runs["stability"], markersize=3.5, alpha=0.5, **marker)
-            ax.plot(mean["plasticity"], mean["stability"], markersize=9, markeredgecolor="white", label=name, **marker)
+            ax.plot(
+                mean["plasticity"],
+                mean["stability"],
+                markersize=9,
+                markeredgecolor="white",
+                label=style.wrapped(name),
+                **marker,
+            )
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title or "")
         ax.set(xlabel="plasticity: AUROC when learned", ylabel="stability: final AUROC of earlier tasks")
         ax.grid(False)

@@ -7,6 +7,7 @@ Settings hold inside `context` only, so plotting never changes how a user's own 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,11 +78,16 @@ def looks(names: Sequence[Any]) -> dict[Any, dict[str, Any]]:
     return {
         name: {
             "color": PALETTE[i % len(PALETTE)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": DASHES[i % len(DASHES)],
+            "marker": MARKERS[(i + i // len(PALETTE)) % len(MARKERS)],
+            "linestyle": DASHES[(i + i // len(PALETTE)) % len(DASHES)],
         }
         for i, name in enumerate(names)
     }
+
+
+def wrapped(name: Any, width: int = 24) -> str:
+    """A name in lines of at most so many letters, for legends and labels."""
+    return "\n".join(textwrap.wrap(str(name), width, break_long_words=False)) or str(name)
 
 
 def in_order(column: pd.Series) -> list:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from toolkit.errors import HyperparameterError
 from toolkit.metrics import holm
-from toolkit.runs.groups import distinguish, repetition_key
+from toolkit.runs.groups import method_names, repetition_key
 from toolkit.runs.load import FinishedRun, load_run
 from toolkit.runs.tables import Table, number, with_interval
 from toolkit.runs.uncertainty import ALPHA, Resampled, over_runs, paired_p
@@ -118,8 +118,7 @@ def _curve(axis: str, runs: Sequence[FinishedRun]) -> Curve:
         key = [spec.strategy.name, spec.strategy.arguments, spec.continual.name, spec.continual.arguments]
         methods.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(run)
     firsts = [found[0].spec for found in methods.values()]
-    names = distinguish([s.method for s in firsts],
-                        [{**s.strategy.arguments, **s.continual.arguments} for s in firsts])  # fmt: skip
+    names = method_names(firsts)
     rows: list[dict[str, Any]] = []
     placed: dict[tuple[str, int], list[FinishedRun]] = {}
     for name, found in zip(names, methods.values()):

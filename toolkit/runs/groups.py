@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.registry import entries, resolve
 from toolkit.runs.load import FinishedRun
+from toolkit.runs.spec import RunSpec
+from toolkit.tuning.space import arguments
 
 REPEATED = ("order", "draw")
 """Scenario options by which runs of one method may differ and still be repetitions of each other, beside the seed."""
@@ -86,7 +89,7 @@ def streams_of(runs: Sequence[FinishedRun]) -> list[Stream]:
     groups = []
     for methods in streams.values():
         listed = [sorted(runs.values(), key=_repetition_order) for runs in methods.values()]
-        names = distinguish([runs[0].spec.method for runs in listed], [_hyperparameters(runs[0]) for runs in listed])
+        names = method_names([runs[0].spec for runs in listed])
         made = [Method(name, tuple(runs)) for name, runs in zip(names, listed)]
         groups.append(sorted(made, key=lambda m: m.name.lower()))
     firsts = [methods[0].runs[0] for methods in groups]
@@ -97,19 +100,38 @@ def streams_of(runs: Sequence[FinishedRun]) -> list[Stream]:
     return sorted((Stream(t, tuple(m)) for t, m in zip(titles, groups)), key=lambda s: s.title.lower())
 
 
-def distinguish(names: Sequence[str], facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names made unique by the facts in which equal names differ: ``BTF (voxel=0.02)``."""
+def method_names(specs: Sequence[RunSpec]) -> list[str]:
+    """Names of methods, made unique by the hyperparameters in which methods of one name differ.
+
+    Of these, defaults are left out: ``C3DAD``, ``C3DAD (attention=softmax)``.
+    """
+    names = [spec.method for spec in specs]
+    facts = [{**spec.strategy.arguments, **spec.continual.arguments} for spec in specs]
+    defaults = [_defaults(spec) if names.count(spec.method) > 1 else {} for spec in specs]
+    return distinguish(names, facts, defaults)
+
+
+def _defaults(spec: RunSpec) -> dict[str, Any]:
+    """Default hyperparameters of the classes of this package; others are not imported for the sake of a name."""
+    found: dict[str, Any] = {}
+    for kind, part in (("strategy", spec.strategy), ("continual", spec.continual)):
+        if not part.source and part.name in entries(kind):
+            found |= arguments(resolve(kind, part.name))
+    return found
+
+
+def distinguish(
+    names: Sequence[str], facts: Sequence[Mapping[str, Any]], usual: Sequence[Mapping[str, Any]] | None = None
+) -> list[str]:
+    """Names made unique by the facts in which equal names differ, ``BTF (voxel=0.02)``; what is usual is not shown."""
     result = []
-    for name, own in zip(names, facts):
+    for name, own, known in zip(names, facts, usual or [{}] * len(names)):
         twins = [other for other_name, other in zip(names, facts) if other_name == name]
-        differing = [k for k in own if any(other.get(k) != own[k] for other in twins)]
+        differing = [k for k in own if any(other.get(k) != own[k] for other in twins)
+                     and not (k in known and _key(known[k]) == _key(own[k]))]  # fmt: skip
         shown = ", ".join(f"{k}={own[k]}" for k in differing)
         result.append(f"{name} ({shown})" if shown else name)
     return result
-
-
-def _hyperparameters(run: FinishedRun) -> dict[str, Any]:
-    return {**run.spec.strategy.arguments, **run.spec.continual.arguments}
 
 
 def _stream_options(run: FinishedRun) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import metrics
-from toolkit.runs.groups import Method, distinguish, repetition_key
+from toolkit.runs.groups import Method, method_names, repetition_key
 from toolkit.runs.load import FinishedRun
 from toolkit.runs.report_tables import WORSE, StreamTables
 from toolkit.runs.tables import Table, number, p_value, with_interval
@@ -226,7 +226,7 @@ def identity(made: StreamTables) -> Table | None:
         twins.setdefault(key, {})[given] = method
     pairs = [pair for pair in twins.values() if {"known", "inferred"} <= set(pair)]
     specs = [pair["known"].runs[0].spec for pair in pairs]
-    names = distinguish([s.method for s in specs], [{**s.strategy.arguments, **s.continual.arguments} for s in specs])
+    names = method_names(specs)
     rows, p_values = [], []
     for name, pair in zip(names, pairs):
         known, inferred = (made.final[pair[kind].name] for kind in ("known", "inferred"))

@@ -93,10 +93,10 @@ def comparison(results: Sequence[dict[str, Any]], title: str = "after the last t
 
 def rows_of(results: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Cells of `SUMMARY` of each run; methods of one name are told apart by the arguments in which they differ."""
-    from toolkit.runs.groups import distinguish
+    from toolkit.runs.groups import method_names
+    from toolkit.runs.spec import RunSpec
 
-    parts = [(r["spec"]["strategy"]["arguments"], r["spec"]["continual"]["arguments"]) for r in results]
-    names = distinguish([method_of(r) for r in results], [{**strategy, **continual} for strategy, continual in parts])
+    names = method_names([RunSpec.from_dict(r["spec"]) for r in results])
     others = list(SUMMARY.values())[1:]
     return [[name, *(cell(r) for cell in others)] for name, r in zip(names, results)]
 

@@ -26,6 +26,9 @@ _LATEX = {
     "–": "--",
 }
 
+FOLDED = 40
+"""More rows than this are folded away on a page."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -49,7 +52,7 @@ class Table:
         return position == 0 or self.columns[position] in self.words
 
     def html(self) -> str:
-        """A ``<figure>`` with a table that scrolls sideways where it must."""
+        """A ``<figure>`` with a table that scrolls sideways where it must, and unfolds if it is long."""
         kinds = [' class="text"' if self._is_text(i) else "" for i in range(len(self.columns))]
 
         def line(cells: Sequence[str], tag: str) -> str:
@@ -58,10 +61,11 @@ class Table:
 
         body = "".join(line(row, "td") for row in self.rows)
         note = f"<figcaption>{html.escape(self.note)}</figcaption>" if self.note else ""
-        return (
-            f'<figure class="table"><h3>{html.escape(self.title)}</h3><div class="scroll"><table>\n'
-            f"<thead>{line(self.columns, 'th')}</thead>\n<tbody>{body}</tbody></table></div>{note}</figure>"
-        )
+        head = line(self.columns, "th")
+        table = f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>'
+        if len(self.rows) > FOLDED:
+            table = f"<details><summary>{len(self.rows)} rows</summary>{table}</details>"
+        return f'<figure class="table"><h3>{html.escape(self.title)}</h3>{table}{note}</figure>'
 
     def _repr_html_(self) -> str:
         return self.html()

@@ -8,6 +8,7 @@ known defects) are then drawn with replacement, those that two methods share tog
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -267,12 +268,21 @@ def _by_category(runs: Sequence[FinishedRun], metric: str, resampled: dict[Finis
 
 
 def paired_p(first: NDArray, second: NDArray) -> float:
-    """Two-sided p-value that two bootstrap samples, drawn together, have no difference; NaN if either is unknown."""
+    """Two-sided p-value that two bootstrap samples, drawn together, have no difference; NaN if either is unknown.
+
+    Counting draws cannot tell a p below 2 / (n + 1), which Holm's correction over many pairs would lift above any
+    level. Where no draw lies on the other side, the tail of a normal distribution of the draws' mean and deviation
+    takes over.
+    """
     drawn = first - second
     if np.isnan(drawn).any():
         return float("nan")
-    extreme = min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1
-    return float(min(1.0, 2 * extreme / (len(drawn) + 1)))
+    extreme = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p = float(min(1.0, 2 * (extreme + 1) / (len(drawn) + 1)))
+    deviation = float(drawn.std())
+    if extreme or not deviation:
+        return p
+    return min(p, math.erfc(abs(float(drawn.mean())) / deviation / math.sqrt(2)))
 
 
 def _verdict(row: Difference) -> str:
