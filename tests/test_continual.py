@@ -7,7 +7,8 @@ import torch
 
 from scenarios.class_incremental import ClassIncremental
 from tests.toys import Toy, ToyBank, ToyNet
-from toolkit.continual import AGEM, EWC, GEM, MAS, FeatureDistillation, GDumb, Replay
+from toolkit.continual import AGEM, EMA, EWC, GEM, MAS, FeatureDistillation, GDumb, Replay
+from toolkit.errors import HyperparameterError
 from toolkit.registry import entries, resolve
 from toolkit.stream import build
 
@@ -40,7 +41,7 @@ def test_trains_three_tasks_reproducibly(name):
 @pytest.mark.parametrize(
     "continual",
     [Replay(mem_size=3), EWC(1e3), EWC(1e3, mode="online"), MAS(10.0), AGEM(2, 4), GEM(2), GDumb(3),
-     FeatureDistillation(10.0), FeatureDistillation(10.0, "cosine"), resolve("continual", "SI")(1e3),
+     FeatureDistillation(10.0), FeatureDistillation(10.0, "cosine"), EMA(), resolve("continual", "SI")(1e3),
      resolve("continual", "Cumulative")(), resolve("continual", "FromScratch")()],
     ids=lambda c: type(c).__name__ + str(getattr(c, "mode", getattr(c, "kind", ""))),
 )  # fmt: skip
@@ -57,6 +58,44 @@ def test_strong_ewc_keeps_weights_closer_to_those_of_task_one():
     loose = (weights(train(EWC(0.0))) - anchor).norm()
     tight = (weights(train(EWC(1e6))) - anchor).norm()
     assert tight < 0.7 * loose
+
+
+def test_ema_pulls_every_step_towards_the_weights_after_the_last_task():
+    """With steps of length 0, n pulls leave (1 - share)^n of what was added to the weights by hand."""
+    experiences = stream().train_stream
+    strategy = ToyNet(plugins=EMA(share=0.1).plugins(), epochs=3, batch_size=2, weight_decay=0.0)
+    strategy.train(experiences[0])
+    anchor = weights(strategy)
+    assert torch.equal(anchor, weights_of_first_task())
+    with torch.no_grad():
+        for parameter in strategy.model.parameters():
+            parameter += 1
+    strategy.lr = 0.0
+    strategy.train(experiences[1])
+    steps = 3 * -(-len(experiences[1].clouds) // 2)
+    assert torch.allclose(weights(strategy) - anchor, torch.full_like(anchor, 0.9**steps), atol=1e-4)
+
+
+def weights_of_first_task():
+    naive = ToyNet(epochs=3, batch_size=2, weight_decay=0.0)
+    naive.train(stream().train_stream[0])
+    return weights(naive)
+
+
+def test_ema_bounds_how_far_weights_get_and_share_zero_is_naive():
+    first = ToyNet(epochs=12, lr=0.01)
+    first.train(stream().train_stream[0])
+    anchor = weights(first)
+    moved = [(weights(train(EMA(share), epochs=12, lr=0.01)) - anchor).norm() for share in (0.0, 0.1, 0.5)]
+    assert moved[0] > 1.2 * moved[1] > 1.44 * moved[2]
+    naive = weights(train(resolve("continual", "Naive")(), epochs=12, lr=0.01))
+    assert torch.equal(weights(train(EMA(0.0), epochs=12, lr=0.01)), naive)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_ema_share_is_checked(share):
+    with pytest.raises(HyperparameterError, match="share"):
+        EMA(share)
 
 
 def test_restart_forgets_parameters_buffers_and_banks():

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from toolkit.errors import HyperparameterError
+
 if TYPE_CHECKING:
     from avalanche.core import BasePlugin
 
-__all__ = ["AGEM", "EWC", "GEM", "MAS", "SI", "Cumulative", "FeatureDistillation", "FromScratch", "GDumb", "Joint",
-           "Naive", "Replay"]  # fmt: skip
+__all__ = ["AGEM", "EMA", "EWC", "GEM", "MAS", "SI", "Cumulative", "FeatureDistillation", "FromScratch", "GDumb",
+           "Joint", "Naive", "Replay"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -213,3 +215,27 @@ class FeatureDistillation(Continual):
         from toolkit.plugins import FeatureDistillationPlugin
 
         return [FeatureDistillationPlugin(self.alpha, self.kind)]
+
+
+@dataclass(frozen=True)
+class EMA(Continual):
+    """Before each step, pull the weights a little towards those after the last task.
+
+    The "EMA with the old model" of IUF (Tang et al., ECCV 2024; share 0.05) and of the trainer in C3D-AD's released
+    code (0.1), under which its authors seem to have run "Continual-MC3D-AD". With steps of length s, a weight gets
+    about s / share away from the old one, and no farther.
+
+    Args:
+        share: of the old weights; 0 is naive training, 1 starts each step at the old weights.
+    """
+
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise HyperparameterError(f"EMA: share must lie in [0, 1], got {self.share}.")
+
+    def plugins(self) -> list[BasePlugin]:
+        from toolkit.plugins import OldWeightsPlugin
+
+        return [OldWeightsPlugin(self.share)]

@@ -104,6 +104,33 @@ class FeatureDistillationPlugin(SupervisedPlugin):
         self.old = copy.deepcopy(strategy.model).eval().requires_grad_(False)
 
 
+class OldWeightsPlugin(SupervisedPlugin):
+    """Before each step: weights = (1 - share) weights + share old, old being those after the last task.
+
+    Parameters only: running statistics belong to the present data. Parameters that the old network lacked are left
+    alone.
+
+    Args:
+        share: of the old weights.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+        self.old: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Pull."""
+        for name, parameter in strategy.model.named_parameters():
+            if name in self.old:
+                parameter.lerp_(self.old[name].to(parameter), self.share)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Keep the weights."""
+        self.old = {name: p.detach().clone() for name, p in strategy.model.named_parameters() if p.requires_grad}
+
+
 class SynapticIntelligencePlugin(SupervisedPlugin):
     """Synaptic intelligence, Zenke et al. 2017, eq. 3-5.
 
