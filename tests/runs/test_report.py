@@ -21,7 +21,7 @@ from toolkit.runs.load import find_runs, load_run
 from toolkit.runs.report import make_sections
 from toolkit.runs.spec import Part, RunSpec
 from toolkit.runs.tables import Table, latex, number, with_interval
-from toolkit.runs.uncertainty import Resampled, differences, over_runs, paired_p
+from toolkit.runs.uncertainty import Resampled, behind, differences, over_runs, paired_p
 
 
 def compared(*runs, draws=400):
@@ -62,6 +62,13 @@ def test_a_difference_that_no_draw_contradicts_survives_the_correction_for_many_
     assert 0.2 < paired_p(first, near) < 0.9
     assert paired_p(np.ones(1000), np.zeros(1000)) == pytest.approx(2 / 1001)  # no spread, no tail
     assert paired_p(np.ones(10), np.ones(10)) == 1
+
+
+def test_a_table_marks_what_is_worse_beyond_noise():
+    good, alike = made_up(separated(5.0), "A"), made_up(separated(4.0), "B")
+    bad = made_up(lambda state, y, rng: rng.normal(size=len(y)), "C", objects=12)
+    assert behind([good, alike, bad]) == {bad.spec.hash}
+    assert behind([good]) == set()
 
 
 def test_defaults_are_not_part_of_a_name():

@@ -78,15 +78,18 @@ SUMMARY = {
 }
 """Columns of every comparison of runs. AUROCs are means over categories after the last task."""
 
+WORSE = " ▼"
+
 
 def comparison(results: Sequence[dict[str, Any]], title: str = "after the last task") -> Any:
     """A rich table with one row per run."""
     from rich.table import Table
 
-    table = Table(title=title)
+    rows = rows_of(results)
+    table = Table(title=title, caption=_note(rows) or None, caption_justify="left")
     for column in SUMMARY:
         table.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows_of(results):
+    for row in rows:
         table.add_row(*row)
     return table
 
@@ -97,20 +100,45 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[list[str]]:
     from toolkit.runs.spec import RunSpec
 
     names = method_names([RunSpec.from_dict(r["spec"]) for r in results])
-    others = list(SUMMARY.values())[1:]
-    return [[name, *(cell(r) for cell in others)] for name, r in zip(names, results)]
+    behind = _behind(results)
+    rows = [[name, *(cell(r) for cell in list(SUMMARY.values())[1:])] for name, r in zip(names, results)]
+    for row, result in zip(rows, results):
+        row[1] += WORSE if result["hash"] in behind else ""
+    return rows
+
+
+def _behind(results: Sequence[dict[str, Any]]) -> set[str]:
+    """Hashes of runs that `toolkit.runs.uncertainty.behind` finds worse, of those whose folder is known."""
+    folders = [r["folder"] for r in results if "folder" in r]
+    if len(folders) < 2:
+        return set()
+    from toolkit.runs.load import load_run
+    from toolkit.runs.uncertainty import behind
+
+    return behind([load_run(Path(folder)) for folder in folders])
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The comparison as a Markdown table; the README's tables are made by this."""
+    rows = rows_of(results)
     lines = ["| " + " | ".join(SUMMARY) + " |", "|---" + "|---:" * (len(SUMMARY) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows_of(results)]
-    return "\n".join(lines)
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", _note(rows)] if _note(rows) else lines)
+
+
+def _note(rows: Sequence[Sequence[str]]) -> str:
+    """What the sign behind an AUROC means, or that nothing has it."""
+    if len(rows) < 2:
+        return ""
+    if any(row[1].endswith(WORSE) for row in rows):
+        return (f"{WORSE.strip()} worse than the best run of the same stream beyond noise (paired bootstrap over test "
+                "objects, Holm-adjusted); without it the difference is within noise.")  # fmt: skip
+    return "No run is worse than the best one beyond noise (paired bootstrap over test objects, Holm-adjusted)."
 
 
 def comparison_of(folders: Sequence[Path]) -> None:
     """Several runs of one method, and their mean with the standard deviation."""
-    results = [read_json(folder / "result.json") for folder in folders]
+    results = [{**read_json(folder / "result.json"), "folder": str(folder)} for folder in folders]
     _console().print(comparison(results, f"{len(results)} orders"))
     for name in ("object_auroc", "point_auroc"):
         values = np.array([np.nan if r["final"][name] is None else r["final"][name] for r in results])
@@ -140,7 +168,7 @@ def print_matrix() -> None:
 
 
 def find_results(folders: Sequence[str]) -> list[dict[str, Any]]:
-    """``result.json`` of every finished run at or below the folders, by scenario, dataset and method.
+    """``result.json`` of every finished run at or below the folders, with its ``folder``, by scenario, dataset, method.
 
     Raises:
         UnknownNameError: a folder does not exist or holds no finished run.
@@ -150,7 +178,7 @@ def find_results(folders: Sequence[str]) -> list[dict[str, Any]]:
         paths = sorted(Path(folder).rglob("result.json"))
         if not paths:
             raise UnknownNameError(f"{folder}: no finished run (result.json) in it or below it.")
-        results += [read_json(path) for path in paths]
+        results += [{**read_json(path), "folder": str(path.parent)} for path in paths]
     unique = {
         (r["spec"]["scenario"]["name"], r["spec"]["dataset"]["name"], method_of(r), r["hash"]): r for r in results
     }
@@ -168,7 +196,7 @@ def print_table(results: Sequence[dict[str, Any]], form: str = "terminal") -> No
         writer = csv.writer(sys.stdout)
         writer.writerow(["stream", *SUMMARY])
         for title, group in groups.items():
-            writer.writerows([title, *row] for row in rows_of(group))
+            writer.writerows([title, *(cell.removesuffix(WORSE) for cell in row)] for row in rows_of(group))
         return
     for title, group in groups.items():
         if form == "markdown":

@@ -29,7 +29,7 @@ from toolkit.metrics import (
     resampled_objects,
     resampled_point_auroc,
 )
-from toolkit.runs.groups import Method, repetition_key
+from toolkit.runs.groups import Method, repetition_key, streams_of
 from toolkit.runs.load import FinishedRun
 
 DRAWS = 1000
@@ -265,6 +265,24 @@ def _by_category(runs: Sequence[FinishedRun], metric: str, resampled: dict[Finis
             if value is not None:
                 found.setdefault(category, []).append(value)
     return {category: float(np.mean(values)) for category, values in found.items()}
+
+
+def behind(runs: Sequence[FinishedRun]) -> set[str]:
+    """Hashes of the runs whose final object AUROC is below that of the best run of their stream beyond noise.
+
+    Paired bootstrap over test objects, Holm-adjusted over the stream's runs; what luck in training does is not in it.
+    """
+    found: set[str] = set()
+    for stream in streams_of(runs):
+        final = {run: Resampled(run).final() for method in stream.methods for run in method.runs}
+        final = {run: values for run, values in final.items() if not np.isnan(values).any()}
+        if len(final) < 2:
+            continue
+        best = max(final, key=lambda run: final[run][0])
+        others = [run for run in final if run is not best]
+        p = holm([paired_p(final[run][1:], final[best][1:]) for run in others])
+        found |= {run.spec.hash for run, value in zip(others, p) if value < ALPHA and final[run][0] < final[best][0]}
+    return found
 
 
 def paired_p(first: NDArray, second: NDArray) -> float:
