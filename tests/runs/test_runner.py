@@ -21,6 +21,7 @@ from toolkit.runs import checkpoint
 from toolkit.runs import spec as run_spec
 from toolkit.runs.ledger import COLUMNS
 from toolkit.runs.load import load_run
+from toolkit.runs.result import _Part
 from toolkit.runs.runner import locked, run
 from toolkit.runs.spec import Part, RunSpec
 from toolkit.runs.uncertainty import Resampled
@@ -88,6 +89,17 @@ def test_result_can_be_recomputed_from_the_scores_table(tmp_path):
     score = np.concatenate([points[a.sample_id].numpy()[y], points[b.sample_id].numpy()[~other]])
     label = np.repeat([1, 0], [y.sum(), (~other).sum()])
     assert won.iloc[0]["won"] == pytest.approx(roc_auc_score(label, score), abs=2e-3)
+
+
+def test_false_alarms_of_a_part_by_hand():
+    """Six normal clouds of the reference: its highest is the threshold, not infinity."""
+
+    def part(scores):
+        rows = pd.DataFrame({"object_score": scores, "y": 0, "trained_on": 0, "experience": 0, "category": "c"})
+        return _Part(rows, pd.DataFrame({"trained_on": [], "experience": []}), 1, True)
+
+    assert part([2.0, 7.0, 7.5, 3.0]).false_alarms(part([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == 0.5
+    assert part([19.5, 17.0]).false_alarms(part(np.arange(20.0))) == 0.5  # one in ten of the reference is above 17
 
 
 def test_a_finished_run_is_left_alone(tmp_path):

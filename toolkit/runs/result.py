@@ -90,14 +90,16 @@ class _Part:
     def false_alarms(self, reference: _Part, rate: float = 0.1) -> float:
         """Mean over tasks and categories of the false-alarm rate among this part's normal clouds.
 
-        The threshold is set per category so that `reference`'s normal clouds exceed it at `rate`. NaN without any.
+        The threshold is set per category so that at most `rate` of `reference`'s normal clouds exceed it: with fewer
+        than ten, the highest of them. (A threshold that promises the rate for new clouds takes nine at least; with
+        fewer it is infinite and nothing would ever alarm.) NaN without any.
         """
         rates = []
         keys = ["trained_on", "experience", "category"]
         calibration = dict(list(reference.last[reference.last["y"] == 0].groupby(keys)))
         for key, normal in self.last[self.last["y"] == 0].groupby(keys):
             if key in calibration:
-                threshold = metrics.threshold_from_normals(calibration[key]["object_score"], rate)
+                threshold = np.quantile(calibration[key]["object_score"], 1 - rate, method="higher")
                 rates.append(float((normal["object_score"] > threshold).mean()))
         return float(np.mean(rates)) if rates else float("nan")
 

@@ -29,12 +29,28 @@ def print_result(folder: Path) -> None:
     result = read_json(folder / "result.json")
     method = method_of(result)
     console = _console()
-    if len(result["tasks"]) <= MOST_COLUMNS:
+    if result["independent_tasks"]:
+        console.print(_tasks_table(result, method))
+    elif len(result["tasks"]) <= MOST_COLUMNS:
         console.print(_matrix_table(result, method))
     console.print(comparison([result]))
     if result["slices"]:
         console.print(slices_table(result))
     console.print(f"files: {folder}", soft_wrap=True, highlight=False)
+
+
+def _tasks_table(result: dict[str, Any], method: str) -> Any:
+    """Tasks that are experiments of their own: a row each."""
+    from rich.table import Table
+
+    spec = result["spec"]
+    table = Table(title=f"{method} on {spec['dataset']['name']}, seed {spec['seed']}: a fresh model per task")
+    for column in ("task", "object AUROC", "point AUROC"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    own = [np.diagonal(matrix(result, name), -1) for name in ("object_auroc", "point_auroc")]
+    for name, *values in zip(result["tasks"], *own):
+        table.add_row(name, *(number(float(v)) for v in values))
+    return table
 
 
 def _matrix_table(result: dict[str, Any], method: str) -> Any:
