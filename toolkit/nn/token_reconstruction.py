@@ -1,105 +1,45 @@
-"""Base of MC3D-AD and C3D-AD: frozen Point-MAE tokens, the tokens a normal object would have, and what lies between.
+"""Base of MC3D-AD and C3D-AD: a transformer rebuilds frozen Point-MAE tokens, looking at all, answering from positions.
 
-Both methods lay a cloud on the template of its class, encode groups of points by a frozen Point-MAE, rebuild the tokens
-by a transformer that looks at all of them but answers from positions, and score a token by what is left of it. The
-choices that make this work on few clouds and CPU cores are shared, too. Measured with C3D-AD, whose file has figures:
-
-* every group is turned into its own frame before it is encoded; positions stay those in the template's frame.
-* positions as random Fourier features, in which neighbouring groups differ.
-* tokens are standardised by the statistics of the first task's training tokens, which no later task changes.
-* ``whiten``: residuals are measured relative to the covariance of those of the training clouds, added up over the
-  tasks. Tokens vary a hundred times more in some directions than in others, and a plain length sees only those.
-* ``calibrate``: what the network cannot reconstruct of a normal object is no anomaly. The length of the residual of the
-  class's stored template at the same place is subtracted ("template"), or the residual itself ("vector"): where the
-  reconstruction has drifted, cloud and template drift alike and it cancels. That hides most forgetting, but then the
-  template rather than the network does the work. The template is kept for registration anyway. "mean" subtracts the
-  mean residual of the training clouds at the same place, kept from the end of their task: a later drift of the network
-  is not cancelled. It costs memory per class, 0.4 MB for each of up to `SCANS` clouds.
-* token scores are means over neighbouring tokens, the object score the mean of the highest points. The released codes
-  take means over 511 points in file order and the maximum: ``as_released``.
+`toolkit.nn.token_residual` has tokens and scores, `toolkit.nn.reconstruction` the network. By default positions are
+random Fourier features, in which neighbouring groups differ, and a training step sees some of a cloud's tokens.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import toolkit.ops
 from toolkit.cloud import AnomalyMap, CloudBatch, PointCloud
-from toolkit.nn.grouping import group
-from toolkit.nn.point_mae import PointMAE, load_point_mae
 from toolkit.nn.reconstruction import FourierPosition, Reconstruction
-from toolkit.nn.registered import KEEP, THIN, RegisteredStrategy
-from toolkit.store import key_of
-from toolkit.strategy import Output, at_least, one_of
-
-SHRINK = 0.05
-"""Share of the mean variance added to the residuals' covariance: few clouds leave its smallest directions undecided."""
-
-SCANS = 4
-"""Training clouds per class whose residuals are kept for calibrate="mean"."""
-AROUND = 12
-"""Their tokens whose residuals make up the mean at a place."""
+from toolkit.nn.token_residual import TokenNet, TokenOutput, TokenResidual
+from toolkit.strategy import at_least, one_of
 
 
-class ReconstructionOutput(Output):
-    """Reconstructed tokens (B * G, C) and the real ones."""
-
-    def __init__(self, features: Tensor, target: Tensor):
-        super().__init__(features)
-        self.target = target
-
-
-class ReconstructionNet(nn.Module):
-    """The reconstruction between standardised tokens, with what is known of its residuals on normal clouds."""
-
-    mean: Tensor
-    std: Tensor
-    scatter: Tensor
-    counted: Tensor
+class ReconstructionNet(TokenNet):
+    """The reconstruction between standardised tokens."""
 
     def __init__(self, reconstruction: Reconstruction, channels: int):
-        super().__init__()
+        super().__init__(channels)
         self.reconstruction = reconstruction
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
-        self.register_buffer("scatter", torch.zeros(channels, channels))
-        self.register_buffer("counted", torch.tensor(0))
 
-    def forward(self, batch: CloudBatch) -> ReconstructionOutput:
+    def forward(self, batch: CloudBatch) -> TokenOutput:
         clouds = (batch.num_graphs, -1)
-        tokens = ((batch.tokens - self.mean) / self.std).unflatten(0, clouds)
+        tokens = self.standardised(batch.tokens).unflatten(0, clouds)
         rebuilt = self.reconstruction(tokens, batch.pos.unflatten(0, clouds), self.hidden(batch))
-        return ReconstructionOutput(rebuilt.flatten(0, 1), tokens.flatten(0, 1))
+        return TokenOutput(rebuilt.flatten(0, 1), tokens.flatten(0, 1))
 
     def hidden(self, batch: CloudBatch) -> Tensor | None:
         """(B, G) bool, tokens that are not to be looked at; None: all are."""
         return None
 
-    def whitening(self) -> Tensor:
-        """(C, C) matrix that turns residuals of normal clouds white; the identity before any were seen."""
-        eye = torch.eye(len(self.mean), device=self.mean.device)
-        if not self.counted:
-            return eye
-        covariance = self.scatter / self.counted
-        covariance = covariance + SHRINK * covariance.diagonal().mean().clamp_min(1e-12) * eye
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), eye, upper=False).t()
 
-
-class TokenReconstruction(RegisteredStrategy):
-    """Tokens, training, residuals and scores. A method gives ``build``.
+class TokenReconstruction(TokenResidual):
+    """Training of the reconstruction. A method gives ``build``.
 
     Args:
-        weights: of the frozen Point-MAE: shipped, random, or a file.
-        backbone: size of the frozen Point-MAE, the preset of `load_point_mae`: compact or paper.
-        layer: the block whose tokens are used.
-        groups: tokens per cloud.
-        group_size: points per token.
-        frame: local turns every group into its own frame before it is encoded, cloud keeps the template's.
         sample: tokens per cloud in a training step, drawn anew each epoch; 0 = all.
         dim: width of the reconstruction network.
         feedforward: hidden width of its MLPs.
@@ -107,55 +47,22 @@ class TokenReconstruction(RegisteredStrategy):
         position: embedding of the centres: random fourier features, or an mlp as published.
         jitter: noise on training tokens, in 1 / channels of their length.
         dropout: in training.
-        schedule: of the learning rate within a task: cosine to 0, or step = a tenth of it in the last fifth.
-        whiten: measure residuals relative to the covariance of those of normal training clouds (Mahalanobis).
-        calibrate: template = subtract the length of the residual of the stored template at the same place; vector =
-            subtract that residual itself, before lengths are taken; mean = subtract the mean residual of the class's
-            training clouds there, as it was when their task ended; none.
-        smooth: token scores are means over so many neighbouring tokens.
-        top_share: the object score is the mean of this share of the highest point scores; 0 = the maximum.
         as_released: score as the published code does: plain residuals, smoothed over 511 points in file order, their
             maximum as object score. Overrides whiten, calibrate, smooth and top_share.
-        options: further arguments of `RegisteredStrategy` and `AnomalyStrategy`.
+        options: further arguments of `TokenResidual`.
     """
 
-    prepare_arguments: ClassVar[tuple[str, ...]] = (
-        "backbone",
-        "layer",
-        "groups",
-        "group_size",
-        "frame",
-        "registration",
-    )
     per_token: ClassVar[tuple[str, ...]] = ("pos", "tokens", "at")
     """Tensors of a prepared cloud that have a row for each token."""
 
-    def __init__(self, *, weights: str = "shipped", backbone: Literal["compact", "paper"] = "compact", layer: int = 3,
-                 groups: int = 512, group_size: int = 64, frame: Literal["local", "cloud"] = "local",
-                 sample: int = 256, dim: int = 128, feedforward: int = 256, depth: int = 2,
+    def __init__(self, *, sample: int = 256, dim: int = 128, feedforward: int = 256, depth: int = 2,
                  position: Literal["fourier", "mlp"] = "fourier", jitter: float = 14.0, dropout: float = 0.0,
-                 schedule: Literal["cosine", "step"] = "cosine", whiten: bool = True,
-                 calibrate: Literal["template", "vector", "mean", "none"] = "template", smooth: int = 8,
-                 top_share: float = 0.02, as_released: bool = False, epochs: int = 80, batch_size: int = 4,
-                 lr: float = 3e-3, grad_clip: float = 1.0, **options: Any):  # fmt: skip
-        self.weights, self.backbone, self.layer, self.frame = weights, backbone, layer, frame
-        self.groups, self.group_size, self.sample = groups, group_size, sample
-        self.dim, self.feedforward, self.depth, self.position = dim, feedforward, depth, position
-        self.jitter, self.dropout, self.schedule = jitter, dropout, schedule
-        self.whiten, self.calibrate, self.smooth, self.top_share = whiten, calibrate, smooth, top_share
-        self.as_released = as_released
-        at_least(self, groups=4, group_size=4, sample=0, dim=4, feedforward=1, depth=1, jitter=0, dropout=0, smooth=1,
-                 top_share=0)  # fmt: skip
-        one_of(self, position=("fourier", "mlp"), schedule=("cosine", "step"), frame=("local", "cloud"),
-               calibrate=("template", "vector", "mean", "none"))  # fmt: skip
-        self._encoder = self.load_encoder(options.get("seed", 0))
-        self._encoder_key = key_of(self._encoder.state_dict())
-        super().__init__(epochs=epochs, batch_size=batch_size, lr=lr, grad_clip=grad_clip, **options)
-        self._expected: dict[str, tuple[list[tuple[Tensor, int, bool]], Tensor, Tensor]] = {}
-
-    def load_encoder(self, seed: int) -> PointMAE:
-        """The frozen Point-MAE."""
-        return load_point_mae(self.weights, self.backbone, seed=seed)
+                 as_released: bool = False, **options: Any):  # fmt: skip
+        self.sample, self.dim, self.feedforward, self.depth = sample, dim, feedforward, depth
+        self.position, self.jitter, self.dropout, self.as_released = position, jitter, dropout, as_released
+        at_least(self, sample=0, dim=4, feedforward=1, depth=1, jitter=0, dropout=0)
+        one_of(self, position=("fourier", "mlp"))
+        super().__init__(**options)
 
     def reconstruction(self, **attention: Any) -> Reconstruction:
         """The reconstruction network, with these further arguments."""
@@ -164,37 +71,6 @@ class TokenReconstruction(RegisteredStrategy):
         if self.position == "fourier":
             net.pos_embed = FourierPosition(64, self.dim)
         return net
-
-    def meet(self, clouds: Sequence[PointCloud]) -> None:
-        """Keep the first cloud of each new class as its template; standardise tokens by the first task's."""
-        super().meet(clouds)
-        if not hasattr(self, "standardised_"):
-            tokens = torch.cat([self.prepared(cloud).tokens for cloud in clouds])
-            net: Any = self.model
-            net.mean.copy_(tokens.mean(0))
-            net.std.copy_(tokens.std(0).clamp_min(1e-6))
-            self.standardised_ = True
-
-    def prepare_key(self, cloud: PointCloud) -> str:
-        """The template, which decides pose and scale, and the backbone's weights."""
-        return super().prepare_key(cloud) + self._encoder_key
-
-    def prepare(self, cloud: PointCloud) -> PointCloud:
-        """Register, group, encode.
-
-        Returns:
-            ``tokens`` (G, C) of groups of points, ``pos`` (G, 3) their centres in the template's frame, ``at`` (G, 3)
-            in the cloud's own. Dense clouds are thinned as templates are, so that a group is as wide in both.
-        """
-        points = cloud.check(minimum=max(self.groups, self.group_size)).pos
-        if points.shape[0] > KEEP:
-            points = toolkit.ops.voxel_downsample(points, THIN * toolkit.ops.diagonal(points))
-        placed = self.place(cloud, points)
-        found = group(placed, self.groups, self.group_size, scale="none", frame=self.frame)
-        self._encoder.to(self.device)
-        parts = found.centre[None].to(self.device), found.neighbours[None].to(self.device)
-        tokens = self._encoder(*parts, [self.layer])[0][0].float().cpu()
-        return PointCloud(placed[found.rows], tokens=tokens, at=points[found.rows])
 
     def augment(self, cloud: PointCloud) -> PointCloud:
         """Some of the tokens: a step costs less, and means over tokens stay right on average."""
@@ -206,88 +82,12 @@ class TokenReconstruction(RegisteredStrategy):
             some[name] = cloud[name][rows]
         return some
 
-    def loss_of(self, output: ReconstructionOutput) -> Tensor:
-        """Mean squared error of the tokens."""
-        return (output.features - output.target).pow(2).mean()
-
-    def make_optimizer(self, **kwargs: Any) -> None:
-        """AdamW afresh."""
-        super().make_optimizer()
-        self._first_rates = [g["lr"] for g in self.optimizer.param_groups]
-
-    def _after_training_epoch(self, **kwargs: Any) -> None:
-        """Lower the learning rate for the next epoch."""
-        super()._after_training_epoch(**kwargs)
-        done = (self.clock.train_exp_epochs) / self.epochs
-        factor = (1 + math.cos(math.pi * min(done, 1.0))) / 2 if self.schedule == "cosine" else 0.1 ** (done >= 0.8)
-        for part, rate in zip(self.optimizer.param_groups, self._first_rates):
-            part["lr"] = rate * factor
-
-    def _after_training_exp(self, **kwargs: Any) -> None:
-        """Add the residuals of the task's normal clouds to what is known of them."""
-        net: Any = self.model
-        net.eval()
-        found: dict[str, list[Tensor]] = {}
-        with torch.no_grad():
-            for cloud in self._raw:
-                prepared = self.prepared(cloud)
-                residual = self.residual(prepared)
-                net.scatter += residual.t() @ residual
-                net.counted += residual.shape[0]
-                if self.calibrate == "mean" and len(found.setdefault(cloud.category, [])) < SCANS:
-                    found[cloud.category].append(torch.cat([prepared.pos, residual.cpu()], 1))
-        net.train()
-        if self.calibrate == "mean":
-            self.usual_ = {**vars(self).get("usual_", {}), **{name: torch.cat(rows) for name, rows in found.items()}}
-        super()._after_training_exp(**kwargs)
-
-    def residual(self, prepared: PointCloud) -> Tensor:
-        """(G, C) what is left of each standardised token after reconstruction."""
-        output = self.model(CloudBatch.collate([prepared]).to(self.device))
-        return output.features - output.target
-
-    def _measured(self, prepared: PointCloud) -> Tensor:
-        """(G, C) residuals in the metric in which their length is taken, on the CPU."""
-        net: Any = self.model
-        residual = self.residual(prepared)
-        usual = vars(self).get("usual_", {}).get(prepared.category)
-        if self.calibrate == "mean" and usual is not None and not self.as_released:
-            mean = toolkit.ops.interpolate(usual[:, 3:], usual[:, :3].contiguous(), prepared.pos, k=AROUND)
-            residual = residual - mean.to(residual)
-        return (residual @ net.whitening() if self.whiten and not self.as_released else residual).detach().cpu()
-
-    def _smoothed(self, residual: Tensor, pos: Tensor) -> Tensor:
-        """(G,) lengths, each a mean over neighbouring tokens."""
-        return toolkit.ops.smooth(residual.norm(dim=1), pos, k=min(self.smooth, self.groups))
-
-    @torch.no_grad()
-    def _template_residual(self, category: str, template: Tensor) -> tuple[Tensor, Tensor]:
-        """Centres (G, 3) and residuals (G, C) of the template's tokens; computed anew when the network has changed."""
-        parts = (template, *self.model.parameters(), *self.model.buffers())
-        # held as tensors, so that no other tensor can come to lie under the same id
-        mark = [(part, part._version, self.model.training) for part in parts]
-        kept = self._expected.get(category)
-        if kept is None or any(a is not x or (b, c) != (y, z) for (a, b, c), (x, y, z) in zip(kept[0], mark)):
-            own = self.prepared(PointCloud(template, category=category, sample_id="template"))
-            kept = self._expected[category] = (mark, own.pos, self._measured(own))
-        return kept[1], kept[2]
-
     def score(self, cloud: PointCloud) -> AnomalyMap:
-        """Residual per token, less the template's at the same place, spread to the points."""
+        """Residual per token, less what is usual at the same place, spread to the points."""
+        if not self.as_released:
+            return super().score(cloud)
         prepared = self.prepared(cloud)
-        residual = self._measured(prepared)
-        if self.as_released:
-            point = toolkit.ops.interpolate(residual.norm(dim=1), prepared.at, cloud.pos, k=1)
-            point = toolkit.ops.smooth_by_order(point, 511, file_order=cloud.get("file_order"))
-            return AnomalyMap(point.float(), float(point.max()))
-        template = self.templates_.get(cloud.category)
-        expected = None if template is None else self._template_residual(cloud.category, template)
-        if self.calibrate == "vector" and expected is not None:
-            residual = residual - toolkit.ops.interpolate(expected[1], expected[0], prepared.pos, k=3)
-        score = self._smoothed(residual, prepared.pos)
-        if self.calibrate == "template" and expected is not None:
-            usual = self._smoothed(expected[1], expected[0])
-            score = score - toolkit.ops.interpolate(usual, expected[0], prepared.pos, k=3)
-        point = toolkit.ops.interpolate(score, prepared.at, cloud.pos, k=3)
-        count = max(1, round(self.top_share * point.shape[0]))
-        return AnomalyMap(point.float(), float(point.topk(count).values.mean()))
+        residual = self.residual(prepared).detach().cpu()
+        point = toolkit.ops.interpolate(residual.norm(dim=1), prepared.at, cloud.pos, k=1)
+        point = toolkit.ops.smooth_by_order(point, 511, file_order=cloud.get("file_order"))
+        return AnomalyMap(point.float(), float(point.max()))
