@@ -21,6 +21,11 @@ Different by default; in brackets what gives the published way back:
   frame instead of registration, and our compact weights on fewer groups unless an official checkpoint is given
   (``backbone="paper", weights="pretrain.pth", layers=(3, 7, 11), groups=16384, group_size=128, frame="cloud",
   register=True``).
+
+Measured on eight real scans (Anomaly-ShapeNet layout, 8,192 points, one model per class; object / point AUROC), FPFH:
+.849 / .928. By class: banana 1.000/.980, bolt .635/.871, bowl .952/.942, clamp .788/.889, hammer .923/.978, mug
+.760/.827, pitcher .885/.966, screwdriver .846/.971. Bolt stays below .72 for objects, as with BTF (.635): its thread
+looks alike everywhere to a descriptor without place; Reg3DAD, which knows the place, gives .962.
 """
 
 from __future__ import annotations
