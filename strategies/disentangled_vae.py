@@ -20,13 +20,21 @@ The method
   codes of a defect that the encoder takes for a turn must not make the repair worse than no repair.
 * Controllable generation: `defects_of(kind)` is a generator as in `toolkit.defects`, made of the learned field.
 
-Tried and measured: MEASURED
+Tried and measured. On a made-up body, all seven kinds, fresh variations in every step (share of known kinds told right,
+error of place in radii, unexplained share of displacements): 500 steps .49, .21, .27; with the median distance instead
+of the mean for missing material, spread and sign among the moments, and bells in the decoder, 300 steps .64, .18, .26.
+Dropping KL, total correlation, HSIC and swap alike changed little (.40 against .41 after 160 steps); a tenth of the KL
+made bulges as high as the generator's and kept holes apart from them. Scratches lie below the noise of 2,048 points.
+On real scans (Anomaly-ShapeNet layout, 8,192 points; object / point AUROC) the ablation ``repaired="template"``, made
+outside this class of the same parts: clamp .952 / .957, bowl .894 / .942. The whole has not been run to its end there.
+
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +66,7 @@ class DisentangledVAE(RegisteredStrategy):
     Args:
         shape: number of shape codes.
         pose: number of pose codes.
-        defect: number of defect codes.
+        defect: number of defect codes, of which the first three start as its place.
         width: of the networks.
         points: points of a training cloud that variations are made of.
         seen: observed points, and template points, that the encoder sees.
@@ -70,8 +78,7 @@ class DisentangledVAE(RegisteredStrategy):
         stretch: largest stretch of a variation along an axis.
         turn: largest turn of a variation about an axis, in degrees.
         noise: of a variation's coordinates, relative to the template's radius.
-        field: weight of the defect's displacements, and a third of it that of which points it removes: most points have
-            none, so the means are small.
+        field: weight of the defect's displacements and of which points it removes; those of shape and pose are 1.
         chamfer: weight of the Chamfer distance, whose floor is the spacing of the few points.
         beta: weight of the KL divergence.
         tc: weight of the total correlation, in beta.
@@ -108,26 +115,24 @@ class DisentangledVAE(RegisteredStrategy):
 
     def __init__(self, *, shape: int = 8, pose: int = 4, defect: int = 12, width: int = 64, points: int = 2048,
                  seen: int = 256, asked: int = 128, variants: int = 6, pool: int = 96,
-                 kinds: tuple[str, ...] = KINDS, healthy: float = 0.25, stretch: float = 0.03, turn: float = 3.0,
-                 noise: float = 0.004, field: float = 10.0, chamfer: float = 0.1, beta: float = 0.01,
-                 tc: float = 2.0, hsic: float = 1.0, correlation: float = 0.1, label: float = 1.0, null: float = 0.003,
+                 kinds: tuple[str, ...] = KINDS, healthy: float = 0.25, stretch: float = 0.02, turn: float = 1.5,
+                 noise: float = 0.004, field: float = 3.0, chamfer: float = 0.1, beta: float = 0.003,
+                 tc: float = 2.0, hsic: float = 1.0, correlation: float = 0.01, label: float = 1.0, null: float = 0.001,
                  swap: float = 0.5,
                  repaired: Literal["best", "decoded", "template"] = "best", voxel: float = 0.015, matches: int = 16,
                  nearby: int = 24, floor: float = 0.5, top_share: float = 0.01, code_weight: float = 0.0,
-                 epochs: int = 300, batch_size: int = 4, lr: float = 3e-3, grad_clip: float = 5.0,
+                 epochs: int = 200, batch_size: int = 4, lr: float = 1e-2, grad_clip: float = 5.0,
                  **options: Any):  # fmt: skip
         self.shape, self.pose, self.defect, self.width = shape, pose, defect, width
         self.points, self.seen, self.asked, self.variants, self.pool = points, seen, asked, variants, pool
         self.kinds, self.healthy, self.stretch, self.turn, self.noise = tuple(kinds), healthy, stretch, turn, noise
-        self.field, self.chamfer = field, chamfer
-        self.beta, self.tc, self.hsic, self.correlation = beta, tc, hsic, correlation
+        self.field, self.chamfer, self.beta, self.tc, self.hsic = field, chamfer, beta, tc, hsic
+        self.correlation, self.floor, self.top_share, self.code_weight = correlation, floor, top_share, code_weight
         self.label, self.null, self.swap = label, null, swap
         self.repaired, self.voxel, self.matches, self.nearby = repaired, voxel, matches, nearby
-        self.floor, self.top_share, self.code_weight = floor, top_share, code_weight
-        at_least(self, shape=1, pose=1, defect=1, width=4, points=64, seen=8, asked=8, variants=2, pool=1, healthy=0,
-                 stretch=0, turn=0, noise=0, field=0, chamfer=0, beta=0,
-                 tc=0, hsic=0, correlation=0, label=0, null=0, swap=0, voxel=1e-6,
-                 matches=1, nearby=2, floor=1e-6, top_share=0, code_weight=0)  # fmt: skip
+        at_least(self, shape=1, pose=1, defect=4, width=4, points=64, seen=8, asked=8, variants=2, pool=1, healthy=0,
+                 stretch=0, turn=0, noise=0, field=0, chamfer=0, beta=0, tc=0, hsic=0, correlation=0, label=0, null=0,
+                 swap=0, voxel=1e-6, matches=1, nearby=2, floor=1e-6, top_share=0, code_weight=0)  # fmt: skip
         one_of(self, repaired=("best", "decoded", "template"))
         if not self.kinds or healthy > 1:
             raise HyperparameterError(f"DisentangledVAE: expected at least one kind and healthy in [0, 1], got "
@@ -140,8 +145,6 @@ class DisentangledVAE(RegisteredStrategy):
         """The grouped VAE."""
         vae = GroupedVAE((self.shape, self.pose, self.defect), 1 + len(self.kinds), self.width)
         return DisentangledNet(vae, self.seen, self.asked)
-
-    # ---- training ---------------------------------------------------------------------------------------------------
 
     def prepare(self, cloud: PointCloud) -> PointCloud:
         """In the template's pose: ``pos`` (P, 3) with ``normal``; ``grid`` (M, 3) means of the cells of all points."""
@@ -199,10 +202,17 @@ class DisentangledVAE(RegisteredStrategy):
 
     def loss_of(self, output: VAEOutput) -> Tensor:
         """The weighted sum of all terms."""
-        weight = {"defect": self.field, "present": self.field / 3, "chamfer": self.chamfer, "kl": self.beta,
+        weight = {"defect": self.field, "present": self.field, "chamfer": self.chamfer, "kl": self.beta,
                   "tc": self.beta * self.tc, "hsic": self.hsic, "correlation": self.correlation,
                   "class": self.label, "null": self.null, "swap": self.swap}  # fmt: skip
         return torch.stack([weight.get(name, 1.0) * term for name, term in output.terms.items()]).sum()
+
+    def optimizer_step(self) -> None:
+        """Adam with a rate that falls to nothing over a task by a cosine."""
+        done = (self.clock.train_exp_epochs + 0.5) / self.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * (1 + math.cos(math.pi * done)) / 2
+        super().optimizer_step()
 
     def _after_training_exp(self, **kwargs: Any) -> None:
         super()._after_training_exp(**kwargs)
@@ -240,8 +250,6 @@ class DisentangledVAE(RegisteredStrategy):
         own = self.place(PointCloud(self.templates_[clouds[0].category], category=clouds[0].category))
         halves = [repair.surface(own[i::2], template.voxel) for i in range(2)]
         return [(a, repair.differences(a, b, matches=self.matches)) for a, b in (halves, halves[::-1])]
-
-    # ---- scoring ----------------------------------------------------------------------------------------------------
 
     def codes(self, seen: Tensor) -> tuple[Posterior, ...]:
         """Posteriors of shape, pose and defect of (B, 2 * seen, 8) evidence."""
@@ -289,13 +297,12 @@ class DisentangledVAE(RegisteredStrategy):
             score += self.code_weight * self.strangeness(prepared)
         return AnomalyMap(repair.carried(place, seen, self.place(cloud)), score)
 
+    @torch.no_grad()
     def strangeness(self, prepared: PointCloud) -> float:
         """Root mean square of the defect codes in deviations from those of normal clouds (a diagonal Mahalanobis)."""
         normal = self.normal_codes_[prepared.category]
         code = self.codes(self.evidence(prepared)[None])[2].mean[0]
         return float(((code - normal.mean(0)) / normal.std(0).clamp_min(1e-3)).square().mean().sqrt())
-
-    # ---- disentanglement --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def known_factors(self, clouds: Sequence[PointCloud], count: int, seed: int = 0) -> tuple[dict[str, Any], Any]:
@@ -314,10 +321,7 @@ class DisentangledVAE(RegisteredStrategy):
             kind = int(torch.randint(1 + len(self.kinds), (), generator=generator))
             facts = self._varied_anew(cloud, kind, generator)
             seen.append(facts["seen"])
-            turned, stretch = facts["turned"][0].tolist(), facts["stretch"][0].tolist()
-            rows.append({**{f"turn_{a}": v for a, v in zip("xyz", turned, strict=True)},
-                         **{f"stretch_{a}": v for a, v in zip("xyz", stretch, strict=True)},
-                         "kind": int(facts["kind"]), "severity": float(facts["severity"])})  # fmt: skip
+            rows.append(variations.factors(facts))
         self.model.eval()
         found = self.codes(torch.stack(seen))
         return {name: p.mean.numpy() for name, p in zip(GROUPS, found, strict=True)}, pd.DataFrame(rows)
@@ -336,8 +340,6 @@ class DisentangledVAE(RegisteredStrategy):
         return {"metrics": factors.disentanglement(every, levels, seed),
                 "groups": factors.told_by_groups(codes, levels, list(table.columns), seed)}  # fmt: skip
 
-    # ---- generation -------------------------------------------------------------------------------------------------
-
     def defects_of(self, kind: str) -> LearnedDefect:
         """A generator of learned defects, with the interface of `toolkit.defects`.
 
@@ -352,31 +354,25 @@ class DisentangledVAE(RegisteredStrategy):
         return LearnedDefect(kind=kind, net=net.vae, codes=stored[kind])
 
     @torch.no_grad()
-    def decoded(self, category: str, code: int, value: float) -> tuple[Tensor, Tensor]:
-        """The template with one code moved away from 0, for `toolkit.plots.latent_traversal`.
+    def decoded(self, category: str, code: Tensor) -> tuple[Tensor, Tensor]:
+        """The class template with a code, for `toolkit.plots.latent_traversal`.
 
         Args:
             category: a class that has a template.
-            code: number of the code, in the order shape, pose, defect.
-            value: that it takes; all others are 0.
+            code: (shape + pose + defect,) codes.
 
         Returns:
             (M, 3) points that are there, on the template's unit sphere, and (M,) how far each moved.
         """
-        net: Any = self.model
-        every = torch.zeros(1, self.shape + self.pose + self.defect, device=self.device)
-        every[0, code] = value
-        shape, pose, defect = every.split((self.shape, self.pose, self.defect), 1)
-        still = self.template(category)
-        at, normal = still.pos[None].to(self.device), still.normal[None].to(self.device)
-        moved, there = net.vae.damage(at, normal, defect)
-        pos = ((at + net.vae.deform(at, shape) + moved) @ net.vae.turn(pose).mT)[0].cpu()
+        net, still = cast(Any, self.model), self.template(category)
+        codes = code[None].to(self.device).split((self.shape, self.pose, self.defect), 1)
+        placed, there = net.vae.decode(still.pos[None].to(self.device), still.normal[None].to(self.device), codes)
+        pos = placed[0].cpu()
         kept = there[0].cpu() > 0
         return pos[kept], (pos - still.pos).norm(dim=1)[kept]
 
-    def pseudo_anomaly(
-        self, cloud: PointCloud, kind: str, *, severity: float | None = None, seed: int = 0
-    ) -> PointCloud:
+    def pseudo_anomaly(self, cloud: PointCloud, kind: str, *, severity: float | None = None,
+                       seed: int = 0) -> PointCloud:  # fmt: skip
         """A labelled copy of a normal cloud with a learned defect, for open-set methods to train on.
 
         Args:

@@ -66,7 +66,18 @@ def test_turn_stretch_and_shift_are_told_from_a_bump():
     assert left[0].abs().max() < 0.1 and left[1, 0] > 0.6
     place = moments(seen_rows, left)
     assert left.shape == (2, 4000) and found.shape[1] + place.shape[1] == MOMENTS
-    assert (place[1, :3] - pos[0]).norm() < 0.05 and place[1, 3] > 3 * place[0, 3]
+    assert (place[1, :3] - pos[0]).norm() < 0.05 and place[1, 3] < 0.1 and place[1, 4] > place[0, 4] + 1
+    assert torch.allclose(place[1, 5:9], torch.cat([normal[0], torch.ones(1)]), atol=0.1)  # outward
+
+
+def test_a_missing_half_is_seen_though_most_points_chosen_lack_it():
+    pos, normal = ball(80)
+    top = pos[:, 2] > 0
+    away = torch.where(top, 0.2, 0.01)
+    here = evidence(pos, normal, torch.zeros(80), True)
+    rows = torch.stack([torch.cat([here, evidence(pos, normal, a, False)]) for a in (torch.full((80,), 0.01), away)])
+    whole, broken = moments(rows, torch.zeros(2, 160))
+    assert broken[-1] > whole[-1] + 1 and torch.allclose(broken[-5:-2], pos[top].mean(0), atol=1e-4)
 
 
 def test_encoder_does_not_care_for_the_order_of_points():
@@ -123,7 +134,6 @@ def test_reencoding_an_undamaged_undeformed_template_is_encoding_it():
     net, (pos, normal) = vae(), ball(80)
     with torch.no_grad():
         net.pose.weight.zero_()
-        net.pose.bias.zero_()
         net.defect[-1].weight.zero_()
         net.defect[-1].bias.zero_()
     template = evidence(pos, normal, torch.zeros(80), False)[None]
@@ -153,4 +163,5 @@ def test_a_few_steps_learn_turn_and_place():
 def test_seen_fills_up_small_clouds():
     pos, normal = ball(10)
     rows = seen(pos, pos, normal, 25, torch.Generator().manual_seed(0))
-    assert rows.shape == (50, 8) and rows[:25, 6].abs().max() < 1e-5
+    assert rows.shape == (50, 8) and set(rows[:, 7].tolist()) == {1.0, -1.0}
+    assert rows[25:, 6].max() < 1e-5  # every template point is in the cloud

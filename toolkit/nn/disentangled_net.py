@@ -61,11 +61,9 @@ class DisentangledNet(nn.Module):
 
     def _chamfer(self, codes: tuple[Tensor, ...], facts: dict[str, Tensor], cloud: Tensor) -> Tensor:
         """Of the asked points that are there, as decoded, and the observed ones."""
-        shape, pose, defect = codes
         some = slice(0, None, -(-len(cloud) // 4))  # trees of points are dear: four of the batch must do
         at, normal, cloud, there = facts["at"][some], facts["normal"][some], cloud[some], facts["present"][some]
-        moved, _ = self.vae.damage(at, normal, defect[some])
-        pos = (at + self.vae.deform(at, shape[some]) + moved) @ self.vae.turn(pose[some]).mT
+        pos, _ = self.vae.decode(at, normal, tuple(code[some] for code in codes))
         ends = [torch.cat([n.new_zeros(1), n.cumsum(0)]) for n in
                 (there.sum(1), torch.full((len(cloud),), cloud.shape[1], device=cloud.device))]  # fmt: skip
         return chamfer(pos[there], cloud.flatten(0, 1), ptr_a=ends[0], ptr_b=ends[1]).mean() / UNIT**2

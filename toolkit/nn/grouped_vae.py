@@ -14,7 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = ("shape", "pose", "defect")
-MOMENTS = 20
+PLACE = 0.3
+"""Of the template's radius: how far a defect lies off for one unit of its first three codes."""
+RINGS = (0.3, 0.6, 1.2)
+"""Of a defect's reach: widths of the bells around its place that its displacements are made of."""
+LEAST = 0.005
+"""Mean squared displacement, in `UNIT` s, below which errors are not blown up any more."""
+MOMENTS = 23
 """Numbers that `explained` and `moments` give."""
 UNIT = 0.05
 """Displacements are counted in this share of the template's radius: a typical defect's height."""
@@ -26,6 +32,9 @@ class Posterior:
 
     mean: Tensor
     logvar: Tensor
+
+    def __post_init__(self) -> None:
+        self.logvar = self.logvar.clamp(-8, 2)
 
     def sample(self, noise: bool) -> Tensor:
         """(B, D) codes; the means without noise."""
@@ -59,13 +68,18 @@ class GroupedVAE(nn.Module):
         self.codes = codes
         self.points = nn.Sequential(nn.Linear(9, width // 2), nn.ReLU(), nn.Linear(width // 2, width), nn.ReLU(),
                                     nn.Linear(width, 2 * width))  # fmt: skip
-        self.heads = nn.ModuleList([_head(4 * width + MOMENTS, width, size) for size in codes])
+        self.attention = nn.Linear(2 * width, 1)
+        self.heads = nn.ModuleList([_head(4 * width + MOMENTS + 3, width, size) for size in codes])
         shape, pose, defect = codes
         self.shape = nn.Sequential(nn.Linear(3 + shape, width // 2), nn.GELU(), nn.Linear(width // 2, 3, bias=False))
-        self.pose = nn.Linear(pose, 3)
+        self.pose = nn.Linear(pose, 3, bias=False)
         self.where = nn.Linear(defect, 3)
-        self.defect = nn.Sequential(nn.Linear(10 + defect, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
-                                    nn.Linear(width, 5))  # fmt: skip
+        with torch.no_grad():  # the first three codes of a defect start as its place
+            self.where.weight.copy_(PLACE * torch.eye(3, defect))
+            self.where.bias.zero_()
+        self.reach = nn.Linear(defect, 1)
+        self.defect = nn.Sequential(nn.Linear(8 + len(RINGS) + defect, width), nn.GELU(), nn.Linear(width, width),
+                                    nn.GELU(), nn.Linear(width, 5 * (1 + len(RINGS))))  # fmt: skip
         self.kind = nn.Linear(defect, kinds)
         self.severity = nn.Linear(defect, 1)
         self.adversary = nn.Sequential(nn.Linear(shape + pose, width // 2), nn.ReLU(), nn.Linear(width // 2, kinds))
@@ -74,9 +88,9 @@ class GroupedVAE(nn.Module):
         """(B, P, 8) `evidence` -> posteriors of shape, pose and defect."""
         found, left = explained(seen)
         feature = self.points(torch.cat([seen, left[..., None]], 2))
-        feature = torch.cat([feature.amax(1), feature.mean(1), found, moments(seen, left)], 1)
-        posteriors = [head(feature).chunk(2, 1) for head in self.heads]
-        return tuple(Posterior(mean, logvar.clamp(-8, 2)) for mean, logvar in posteriors)
+        where = (self.attention(feature).softmax(1) * seen[..., :3]).sum(1)  # of the points that tell most
+        feature = torch.cat([feature.amax(1), feature.mean(1), found, moments(seen, left), where], 1)
+        return tuple(Posterior(*head(feature).chunk(2, 1)) for head in self.heads)
 
     def deform(self, at: Tensor, shape: Tensor) -> Tensor:
         """(B, Q, 3) displacement by (B, S) shape codes; codes of zero are the template."""
@@ -87,19 +101,30 @@ class GroupedVAE(nn.Module):
     def damage(self, at: Tensor, normal: Tensor, defect: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Q, 3) displacement and (B, Q) logit of being there, by (B, D) defect codes.
 
-        The codes say where the defect is; the network sees points relative to that place.
+        The codes say where the defect is and how far it reaches; the network sees points relative to that place, and
+        what it says is weighed by bells around it, as a product of nearness and height is slow to learn.
         """
         offset = at - self.where(defect)[:, None]
+        reach = PLACE * self.reach(defect).clamp(-2, 2).exp()[:, None]
         away = offset.norm(dim=2, keepdim=True)
-        near = torch.cat([(-away.square() / r**2).exp() for r in (0.1, 0.3)], 2)
+        near = torch.cat([(-(away / (reach * r)).square()).exp() for r in RINGS], 2)
         code = defect[:, None].expand(-1, at.shape[1], -1)
         out = self.defect(torch.cat([offset, away, near, normal, _facing(offset, normal), code], 2))
+        weight = torch.cat([torch.ones_like(away), near], 2)
+        out = (out.unflatten(2, (5, -1)) * weight[:, :, None]).sum(3)
         moved = UNIT * (out[..., :1] * normal + out[..., 1:4])
         return moved, out[..., 4] + 3  # there, unless something speaks against it
 
     def turn(self, pose: Tensor) -> Tensor:
         """(B, 3, 3) small rotations of (B, P) pose codes."""
         return rotation(self.pose(pose) * UNIT)
+
+    def decode(self, at: Tensor, normal: Tensor, codes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """(B, Q, 3) where points of the template with normals come to lie by the codes of all groups, and `damage`'s
+        logit (B, Q) of being there."""
+        shape, pose, defect = codes
+        moved, there = self.damage(at, normal, defect)
+        return (at + self.deform(at, shape) + moved) @ self.turn(pose).mT, there
 
 
 def explained(seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,29 +146,39 @@ def explained(seen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moments(seen: Tensor, left: Tensor) -> Tensor:
-    """(B, 11) where deviations lie, which a pooling network takes long to find.
+    """(B, 14) where deviations lie, how far they spread, how large they are, and which way heights go.
+
+    A pooling network takes long to find that.
 
     Args:
         seen: (B, P, 8) `evidence`.
         left: (B, P) heights that `explained` leaves.
     """
     pos, normal, away, here = seen[..., :3], seen[..., 3:6], seen[..., 6:7], seen[..., 7:] > 0
-    usual = (away * ~here).sum(1, keepdim=True) / (~here).sum(1, keepdim=True).clamp_min(1)
-    parts = []
+    # Half of the points were chosen for being far, so the usual distance is the median of the others.
+    usual = away.detach().masked_fill(here, torch.nan).nanquantile(0.25, 1, keepdim=True).nan_to_num()
+    parts, shares = [], []
     for deviation in (left[..., None], torch.where(here, 0, away - 2 * usual).clamp_min(0)):
         weight = deviation.pow(4)  # the largest deviations say where, the many small ones are noise
         total = weight.sum(1)
-        parts += [(weight * pos).sum(1) / total.clamp_min(1e-6), (total + 1e-12).pow(0.25)]
-    weight = left[..., None].square()
-    signed = torch.cat([normal[..., :2], left[..., None].sign()], -1)
-    parts.append((weight * signed).sum(1) / weight.sum(1).clamp_min(1e-6))
+        share = weight / total[:, None].clamp_min(1e-6)
+        centre = (share * pos).sum(1)
+        spread = (share * (pos - centre[:, None]).square().sum(2, keepdim=True)).sum(1)
+        parts += [centre, (spread + 1e-4).sqrt(), (total + 1e-3).log() / 4]
+        shares.append(share)
+    parts.insert(3, (shares[0] * torch.cat([normal, left[..., None].sign()], -1)).sum(1))
     return torch.cat(parts, 1)
 
 
 def _head(inputs: int, width: int, size: int) -> nn.Sequential:
-    """To means and logarithms of variances, which start small: codes drowned in noise teach the decoder nothing."""
+    """To means, which start wide, and logarithms of variances, which start small.
+
+    Codes drowned in noise teach the decoder nothing; with PyTorch's usual start they stay drowned for hundreds of
+    steps.
+    """
     last = nn.Linear(width, 2 * size)
     with torch.no_grad():
+        last.weight[:size] *= 4
         last.bias[size:] = -4
     return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), last)
 
@@ -160,7 +195,7 @@ def rotation(vector: Tensor) -> Tensor:
 
 
 def reconstruction_errors(net: GroupedVAE, codes: tuple[Tensor, ...], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """How far the decoded factors are from those that made the variations; each a mean, displacements in `UNIT` s.
+    """How far the decoded factors are from those that made the variations, so that all weigh alike whatever their size.
 
     Args:
         net: the network.
@@ -170,13 +205,21 @@ def reconstruction_errors(net: GroupedVAE, codes: tuple[Tensor, ...], batch: dic
     shape, pose, defect = codes
     moved, there = net.damage(batch["at"], batch["normal"], defect)
     present = batch["present"].float()
-    error = ((moved - batch["moved"]) / UNIT).square().sum(2)
     return {
-        "defect": (error * present).sum() / present.sum().clamp_min(1),
+        "defect": _unexplained((moved - batch["moved"]) * present[..., None], batch["moved"] * present[..., None]),
         "present": F.binary_cross_entropy_with_logits(there, present),
-        "shape": ((net.deform(batch["at"], shape) - batch["stretched"]) / UNIT).square().sum(2).mean(),
-        "pose": (net.pose(pose) - batch["turned"] / UNIT).square().sum(1).mean(),
+        "shape": _unexplained(net.deform(batch["at"], shape) - batch["stretched"], batch["stretched"]),
+        "pose": _unexplained(net.pose(pose) * UNIT - batch["turned"], batch["turned"]),
     }
+
+
+def _unexplained(error: Tensor, target: Tensor) -> Tensor:
+    """Share of the squared targets (B, ...) that is left, mean over variations: 1 for knowing nothing.
+
+    Each variation has its own measure: bending moves everything so far that nobody would notice a bulge beside it.
+    """
+    left, whole = (x.square().flatten(1).mean(1) / UNIT**2 for x in (error, target))
+    return (left / whole.clamp_min(LEAST)).mean()
 
 
 def reencoded(net: GroupedVAE, codes: tuple[Tensor, ...], template: Tensor) -> tuple[Posterior, ...]:
@@ -187,10 +230,8 @@ def reencoded(net: GroupedVAE, codes: tuple[Tensor, ...], template: Tensor) -> t
         codes: (B, D) of each group.
         template: (B, T, 8) evidence of template points, whose places and normals are used.
     """
-    shape, pose, defect = codes
     at, normal = template[..., :3], template[..., 3:6]
-    moved, there = net.damage(at, normal, defect)
-    pos = (at + net.deform(at, shape) + moved) @ net.turn(pose).mT
+    pos, there = net.decode(at, normal, codes)
     here = evidence(pos, normal, ((pos - at) * normal).sum(2), True)
     gone = (there < 0)[..., None]
     spare = here.gather(1, there.argmax(1)[:, None, None].expand(-1, 1, 8))  # takes the place of points that are gone

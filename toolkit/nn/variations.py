@@ -16,7 +16,7 @@ from torch import Tensor
 from toolkit.defects import make_defect
 from toolkit.errors import CloudError
 from toolkit.nn.grouped_vae import evidence, rotation
-from toolkit.ops import knn
+from toolkit.ops import knn, smooth
 
 NONE = "none"
 TRIES = 8
@@ -118,23 +118,40 @@ def variation(at: Tensor, normal: Tensor, made: Damage, template: Tensor, templa
     }
 
 
+def factors(facts: dict[str, Tensor]) -> dict[str, float]:
+    """What made a `variation`, by name: turns in radians, stretches, kind and severity of the defect."""
+    made = {f"{name}_{a}": v for name, key in (("turn", "turned"), ("stretch", "stretch"))
+            for a, v in zip("xyz", facts[key][0].tolist(), strict=True)}  # fmt: skip
+    return {**made, "kind": int(facts["kind"]), "severity": float(facts["severity"])}
+
+
 def seen(pos: Tensor, template: Tensor, template_normal: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(2 * count, 8) `evidence` of some points of a cloud, then of some points of its template.
+
+    Half of either are those that deviate most: a bulge has one point in a hundred, of which random ones would show two
+    or three. Heights are means over neighbours, as single ones are off by the spacing at edges.
 
     Args:
         pos: (N, 3) placed points.
         template: (M, 3).
         template_normal: (M, 3).
         count: of each.
-        generator: chooses them.
+        generator: chooses the others.
     """
-    some = pos[_draw(len(pos), count, generator)]
-    nearest = knn(template, some, 1)[0][:, 0]
-    height = ((some - template[nearest]) * template_normal[nearest]).sum(1)
-    rows = _draw(len(template), count, generator)
-    lacking = knn(pos, template[rows], 1)[1][:, 0]
-    return torch.cat([evidence(some, template_normal[nearest], height, True),
-                      evidence(template[rows], template_normal[rows], lacking, False)])  # fmt: skip
+    near = knn(template, pos, min(3, len(template)))[0]
+    height = ((pos[:, None] - template[near]) * template_normal[near]).sum(2).mean(1)
+    height = smooth(height, pos, k=8)
+    here = _half_of_most(height.abs(), count, generator)
+    away = smooth(knn(pos, template, 1)[1][:, 0], template, k=8)
+    lacking = _half_of_most(away, count, generator)
+    return torch.cat([evidence(pos[here], template_normal[near[here, 0]], height[here], True),
+                      evidence(template[lacking], template_normal[lacking], away[lacking], False)])  # fmt: skip
+
+
+def _half_of_most(deviation: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count,) rows: as many as half with the largest deviations, the rest drawn from all."""
+    most = deviation.topk(min(count // 2, len(deviation))).indices
+    return torch.cat([most, _draw(len(deviation), count - len(most), generator)])
 
 
 def _signed(generator: torch.Generator) -> Tensor:
