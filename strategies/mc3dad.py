@@ -68,7 +68,7 @@ class MC3DAD(TokenReconstruction):
     Args:
         heads: attention heads; divides dim.
         mask_share: share of the tokens that are hidden; 0 leaves the masks out.
-        mask_at_test: hide tokens at test time, too, as the released code does.
+        mask_at_test: hide tokens at test time, too, as the released code does, and as_released.
         eta: radius of a neighbourhood whose variation is measured, in mean distances between neighbouring tokens.
         options: further arguments of `TokenReconstruction`.
     """
@@ -105,7 +105,7 @@ class MC3DAD(TokenReconstruction):
     def build(self) -> nn.Module:
         """The reconstruction network."""
         net = self.reconstruction(attention="softmax", heads=self.heads)
-        return _Net(net, self._encoder.dim, self.mask_share, self.mask_at_test)
+        return _Net(net, self._encoder.dim, self.mask_share, self.mask_at_test or self.as_released)
 
     def prepare(self, cloud: PointCloud) -> PointCloud:
         """Tokens, and ``variation`` (G,) of the surface around each."""

@@ -60,6 +60,7 @@ def test_masks_reach_every_encoder_and_decoder_layer(strategy):
 def test_mask_at_test_is_off_unless_asked_for():
     cloud = body(5)[0]
     plain, masked = trained(), trained(mask_at_test=True)
+    assert MC3DAD(**SMALL, as_released=True).model.at_test and not plain.model.at_test
     batch = batch_of(masked)
     assert masked.model.hidden(batch) is not None
     with torch.no_grad():
