@@ -21,7 +21,6 @@ Different by default (the preset "small", for a minute of a CPU core per class),
 * ``anchors="template"``: clouds are laid on the template of their class; patches are cut, and centres and points
   expected, where points of the template are, and the nets predict ways from there. Each patch is seen, and answered, in
   its own axes (normal of the template and what is across it), so that one thing learned holds at every place.
-* ``skip``: the last MLP sees the token of its patch besides the Transformer's decoder, which starts from positions.
 * ``distance="plane"``: to the plane of the six nearest reconstructed points; the spacing of 2,048 points is larger than
   most defects are high.
 * ``calibrate``: the mean way of training clouds at the same place is subtracted. They were trained on, so what it holds
@@ -48,7 +47,7 @@ from toolkit.errors import HyperparameterError
 from toolkit.nn.down_up import DownUpNet, DownUpSize, cosine_gap, repulsion
 from toolkit.nn.grouping import local_frames
 from toolkit.nn.offset_net import random_rotation
-from toolkit.nn.placed import less_means, place_means, thinned
+from toolkit.nn.placed import less_means, place_means, plane_gap, thinned
 from toolkit.nn.registered import RegisteredStrategy
 from toolkit.ops.emd import matching
 from toolkit.strategy import Output, at_least, content_hash, one_of
@@ -58,8 +57,6 @@ __all__ = ["DUSNet"]
 
 LEAST = 16
 """Points of the smallest cloud that is scored."""
-PLANE = 6
-"""Reconstructed points that make up the surface at a place."""
 SCANS = 8
 """Training clouds per class whose own distances are averaged."""
 
@@ -136,10 +133,11 @@ class DUSNet(RegisteredStrategy):
                       amplitude_low=0.06, patches=3, rotation=0.0, shift=0.0, emd_sweeps=12, emd_block=256,
                       down_share=0.5, distance="point", calibrate=False, smooth=1, top_share=0.0, epochs=100_000,
                       batch_size=4, lr=1e-4),
-        "tiny": dict(network="tiny", registration=False, groups=24, group_size=8, expand=4, smooth=4, epochs=2),
+        "tiny": dict(network="tiny", registration=False, groups=24, group_size=8, expand=4, smooth=4, epochs=2,
+                     batch_size=4),
     }  # fmt: skip
     search_space: ClassVar[dict[str, Space]] = {
-        "lr": Float(1e-4, 5e-3, log=True, source="C3D-AD: 1e-4 over 1,000 epochs; ours: 3e-3 over 50"),
+        "lr": Float(1e-4, 5e-3, log=True, source="C3D-AD: 1e-4 over 1,000 epochs; ours: 2e-3 over 30"),
         "groups": Int(64, 1024, log=True, source="MC3D-AD: 1,024"),
         "group_size": Int(16, 128, log=True, source="MC3D-AD: 128"),
         "expand": Int(2, 16, log=True, source="card: 4 to 8"),
@@ -156,11 +154,11 @@ class DUSNet(RegisteredStrategy):
                  expand: int = 8, unit: float = 0.05, points: int = 20_000, amplitude_low: float = 0.02,
                  amplitude_high: float = 0.12, patches: int = 4, parts: int = 64, jitter: float = 0.005,
                  noise_at_test: Literal["none", "jitter"] = "none", rotation: float = 0.5, shift: float = 0.003,
-                 down_share: float = 0.75, joint: bool = False, skip: bool = True,
+                 down_share: float = 0.5, joint: bool = False, skip: bool = False,
                  dense_loss: Literal["emd", "chamfer"] = "emd", emd_block: int = 128, emd_sweeps: int = 2,
                  repulsion: float = 0.1, distance: Literal["plane", "point"] = "plane",
-                 calibrate: bool = True, smooth: int = 32, top_share: float = 0.01, epochs: int = 50,
-                 batch_size: int = 1, lr: float = 3e-3, **base: Any):  # fmt: skip
+                 calibrate: bool = True, smooth: int = 32, top_share: float = 0.01, epochs: int = 30,
+                 batch_size: int = 1, lr: float = 2e-3, **base: Any):  # fmt: skip
         if not 0 <= top_share <= 1 or not 0 <= down_share <= 1:
             raise HyperparameterError(f"DUSNet: top_share and down_share must lie in [0, 1], got {top_share} and "
                                       f"{down_share}.")  # fmt: skip
@@ -271,7 +269,10 @@ class DUSNet(RegisteredStrategy):
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         net: Any = self.model
-        net.net.growing = self.clock.train_exp_epochs >= self.down_share * self.train_epochs
+        done = self.clock.train_exp_epochs / max(1, self.train_epochs)
+        net.net.growing = done >= self.down_share
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * (0.001 + 0.999 * (1 + math.cos(math.pi * done)) / 2)
         super()._before_training_epoch(**kwargs)
 
     def down_loss(self, centre: Tensor, true: Tensor) -> Tensor:
@@ -331,11 +332,17 @@ class DUSNet(RegisteredStrategy):
         return vars(self).get("baselines_", {})  # there are none before training and after a restart
 
     def _new_baselines(self, clouds: Sequence[PointCloud]) -> dict[str, Tensor]:
-        """Per class, the mean way of its first normal clouds at each place."""
+        """Per class, the mean way of its first normal clouds at each place.
+
+        Without the cloud that is the template, if there are others: it lies where points are expected.
+        """
         of_class: dict[str, list[PointCloud]] = {}
         for cloud in clouds:
-            if len(of_class.setdefault(cloud.category, [])) < SCANS:
-                of_class[cloud.category].append(self.prepared(cloud))
+            of_class.setdefault(cloud.category, []).append(cloud)
+        for category, own in of_class.items():
+            template = self.templates_.get(category)
+            others = [c for c in own if template is None or not torch.equal(c.pos, template)]
+            of_class[category] = [self.prepared(c) for c in (others or own)[:SCANS]]
         return {category: place_means([p.pos for p in own], [self.ways(p) for p in own], 0.02)
                 for category, own in of_class.items()}  # fmt: skip
 
@@ -350,14 +357,6 @@ class DUSNet(RegisteredStrategy):
         if point.shape[0] != cloud.pos.shape[0]:
             point = toolkit.ops.interpolate(point, prepared.raw, cloud.pos.cpu(), k=3)
         return AnomalyMap(point, value)
-
-
-def plane_gap(surface: Tensor, normal: Tensor, pos: Tensor) -> Tensor:
-    """(M, 3) ways to points (M, 3) from the planes through the mean of the nearest points of a surface (T, 3), across
-    the normal (T, 3) of the nearest."""
-    near = toolkit.ops.knn(surface, pos, min(PLANE, len(surface)))[0]
-    middle, across = nn.functional.embedding_bag(near, surface, mode="mean"), normal[near[:, 0]]
-    return ((pos - middle) * across).sum(1, keepdim=True) * across
 
 
 def spread(pos: Tensor, count: int) -> Tensor:

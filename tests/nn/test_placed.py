@@ -1,7 +1,7 @@
 import torch
 
 from tests.ops.clouds import bumpy, noise
-from toolkit.nn.placed import less_means, place_means, thinned
+from toolkit.nn.placed import less_means, place_means, plane_gap, thinned
 
 
 def test_thinning_keeps_both_frames_together():
@@ -30,3 +30,10 @@ def test_what_all_clouds_share_goes_and_what_one_has_stays():
     odd = shared(place[0]) + noise(800, 2)
     assert torch.allclose(less_means(odd, place[0], means) - left, noise(800, 2), atol=1e-5)
     assert less_means(odd, place[0], None) is odd
+
+
+def test_way_from_a_sphere_is_the_height_over_it():
+    ball = torch.nn.functional.normalize(noise(6000, 3), dim=1)
+    pos = torch.nn.functional.normalize(noise(200, 3, seed=1), dim=1)
+    for height in (-0.05, 0.0, 0.08):
+        assert float((plane_gap(ball, ball, pos * (1 + height)) - height * pos).norm(dim=1).mean()) < 0.006

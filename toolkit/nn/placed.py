@@ -1,13 +1,13 @@
-"""Registered clouds place by place: thinning dense ones, and the mean of what normal clouds show at a place."""
+"""Registered clouds place by place: thinning dense ones, ways from a surface, what normal clouds show at a place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from toolkit.ops import interpolate, voxel_downsample
+from toolkit.ops import interpolate, knn, voxel_downsample
 
 
 def thinned(pos: Tensor, raw: Tensor, most: int, edge: float) -> tuple[Tensor, Tensor]:
@@ -27,6 +27,16 @@ def thinned(pos: Tensor, raw: Tensor, most: int, edge: float) -> tuple[Tensor, T
     thin, row = voxel_downsample(pos, edge, return_inverse=True)
     count = torch.bincount(row, minlength=thin.shape[0])[:, None]
     return thin, torch.zeros_like(thin).index_add_(0, row, raw) / count
+
+
+def plane_gap(surface: Tensor, normal: Tensor, pos: Tensor, near: int = 6) -> Tensor:
+    """(M, 3) ways to points (M, 3) from a surface given by points (T, 3) with unit normals (T, 3).
+
+    The surface at a place is the plane through the mean of its `near` nearest points, across the normal of the nearest.
+    """
+    index = knn(surface, pos, min(near, len(surface)))[0]
+    middle, across = nn.functional.embedding_bag(index, surface, mode="mean"), normal[index[:, 0]]
+    return ((pos - middle) * across).sum(1, keepdim=True) * across
 
 
 def place_means(places: Sequence[Tensor], values: Sequence[Tensor], edge: float) -> Tensor:
