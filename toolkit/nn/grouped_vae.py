@@ -72,6 +72,7 @@ class GroupedVAE(nn.Module):
         self.heads = nn.ModuleList([_head(4 * width + MOMENTS + 3, width, size) for size in codes])
         shape, pose, defect = codes
         self.shape = nn.Sequential(nn.Linear(3 + shape, width // 2), nn.GELU(), nn.Linear(width // 2, 3, bias=False))
+        self.stretch = nn.Linear(shape, 3, bias=False)
         self.pose = nn.Linear(pose, 3, bias=False)
         self.where = nn.Linear(defect, 3)
         with torch.no_grad():  # the first three codes of a defect start as its place
@@ -93,10 +94,13 @@ class GroupedVAE(nn.Module):
         return tuple(Posterior(*head(feature).chunk(2, 1)) for head in self.heads)
 
     def deform(self, at: Tensor, shape: Tensor) -> Tensor:
-        """(B, Q, 3) displacement by (B, S) shape codes; codes of zero are the template."""
+        """(B, Q, 3) displacement by (B, S) shape codes; codes of zero are the template.
+
+        A stretch along the axes, as a product of place and code is slow to learn, and whatever else.
+        """
         code = shape[:, None].expand(-1, at.shape[1], -1)
         still = self.shape(torch.cat([at, torch.zeros_like(code)], 2))
-        return UNIT * (self.shape(torch.cat([at, code], 2)) - still)
+        return UNIT * (at * self.stretch(shape)[:, None] + self.shape(torch.cat([at, code], 2)) - still)
 
     def damage(self, at: Tensor, normal: Tensor, defect: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Q, 3) displacement and (B, Q) logit of being there, by (B, D) defect codes.
