@@ -27,10 +27,11 @@ Measured on real scans (Anomaly-ShapeNet layout, 8,192 points, one model per cla
 eight: 16 cells, the default, .861 / .933; one cell with evenly spaced rows .853 / .924, which are BTF's figures. On two
 of them (bowl, clamp; evenly spaced rows) points gain with the cut and objects do not: 1 cell .889 / .903; cells of the
 template, 64: .880 / .921; matched cells, 16: .865 / .909, 64: .736 / .911, 256: .822 / .912. Matched cells need more
-overlap: 16 with 5 .885 / .912, 64 with 6 .885 / .918; ``appearance=0.5`` at 64 .788 / .908. So far as this
-goes, the claim holds for points with perfect alignment (64 cells .018 above one) and is a third to a half of that where cells are
-matched (.006 to .009 from 16 to 256). Template matching, 16 cells and the overlaps were chosen with these figures of
-test scans in sight, so they are a little optimistic. The sweep of the dial has not been run to its end.
+overlap: 16 with 5 .885 / .912, 64 with 6 .885 / .918; ``appearance=0.5`` at 64 .788 / .908.
+So far as this goes, the claim holds for points with perfect alignment (64 cells .018 above one) and is a third to a
+half of that where cells are matched (.006 to .009 from 16 to 256). Template matching, 16 cells and the overlaps were
+chosen with these figures of test scans in sight, so they are a little optimistic. The sweep of the dial has not been
+run to its end.
 """
 
 from __future__ import annotations
