@@ -20,10 +20,10 @@ Continual-MC3D-AD, the baseline of C3D-AD's tables, is this method under ``--con
 EMA`` (inferred: their authors' log shows MC3D-AD without masks, ``mask_share=0``, in the trainer of IUF, whose other
 parts have no effect there).
 
-Measured, the defaults, one model per class of scans of Anomaly-ShapeNet's format (8,192 points, 4 training clouds), seed
-0, objects / points (areas under the ROC curve): banana0 1.000/.991, bolt0 .779/.800, bowl0 .990/.956, clamp0 .971/.916,
-hammer0 .942/.950, mug0 .962/.858, pitcher0 .856/.980, screwdriver0 .904/.945; mean .925/.924. On mug0 a scratch
-(.29) and a concavity at the rim (.59) are missed.
+Measured, the defaults, one model per class of scans of Anomaly-ShapeNet's format (8,192 points, 4 training clouds),
+seed 0, objects / points (areas under the ROC curve): banana0 1.000/.991, bolt0 .779/.800, bowl0 .990/.956, clamp0
+.971/.916, hammer0 .942/.950, mug0 .962/.858, pitcher0 .856/.980, screwdriver0 .904/.945; mean .925/.924. On mug0 a
+scratch (.29) and a concavity at the rim (.59) are missed.
 
 Tried with one and the same network on bowl0, clamp0 and mug0, means (test labels seen, so ``calibrate`` was chosen on
 these three; the other five have .896/.933): calibrate "none" .859/.864; less the template's length .929/.835 (mug0's
