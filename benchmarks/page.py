@@ -6,11 +6,11 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from benchmarks import OPERATORS
 from benchmarks.growth import LIMITS, exponents, figure
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-OPERATORS = ("sampling", "neighbours", "propagation", "descriptors", "registration", "banks", "scores", "reading")
 
 HEAD = """# Benchmarks
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-OPERATORS = ("sampling", "neighbours", "propagation", "descriptors", "registration", "banks", "scores", "reading")
+from benchmarks import OPERATORS
+
 GROUPS = (*OPERATORS, "pipelines", "memory", "growth")
 
 
