@@ -1,11 +1,14 @@
 """A run's files, resuming, and what happens to broken or foreign files."""
 
+import argparse
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from scenarios.class_incremental import ClassIncremental
 from tests.toys import Toy, ToyBank, ToyNet
 from toolkit.errors import CheckpointError, HyperparameterError, OutputError, RequirementError
 from toolkit.registry import entries, resolve
-from toolkit.runs import checkpoint
+from toolkit.runs import checkpoint, session
 from toolkit.runs import spec as run_spec
 from toolkit.runs.ledger import COLUMNS
 from toolkit.runs.load import load_run
@@ -242,3 +245,25 @@ def test_killed_process_goes_on_and_ends_with_the_same_bytes(tmp_path):
     go(tmp_path / "whole")
     first, second = (next(tmp_path.glob(f"{name}/**/scores.parquet")) for name in ("cut", "whole"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_next_run_frees_the_strategy_of_the_last(tmp_path):
+    """Strategies hold themselves in circles, with up to 512 MB of prepared clouds; the collector seldom looks."""
+    options = argparse.Namespace(category_at_test="known", seed=0, evaluate="all", save_point_scores=False)
+    classes = {"dataset": Toy, "strategy": ToyNet, "continual": resolve("continual", "Replay")}
+    given = {"dataset": {}, "strategy": {}, "continual": {"mem_size": 4}}
+    scenario, dataset = ClassIncremental("even:2"), Toy()
+
+    def assembled():
+        return session.assemble(scenario, dataset, classes, given, options, "cpu", 1, None)
+
+    gc.disable()
+    try:
+        spec, strategy, continual = assembled()
+        run(spec, scenario, dataset, strategy, continual, tmp_path)
+        first = weakref.ref(strategy)
+        del strategy, continual
+        assembled()
+        assert first() is None
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -70,6 +71,7 @@ def run_one(scenario: Scenario, dataset: Any, classes: dict[str, Any], arguments
 def assemble(scenario: Scenario, dataset: Any, classes: dict[str, Any], arguments: dict[str, dict[str, Any]],
              options: Any, device: str, threads: int, store: Any) -> tuple[RunSpec, Any, Any]:  # fmt: skip
     """The spec of a run, its fresh strategy and its continual mode."""
+    gc.collect()  # an earlier strategy holds itself in circles, and with it all the clouds it has prepared
     continual = classes["continual"](**arguments["continual"])
     strategy = classes["strategy"](
         **arguments["strategy"],
