@@ -27,7 +27,25 @@ Different by default (the preset "small", for a minute of a CPU core per class),
   is rather too small. Smoothing over 32 neighbours, object score = mean of the top 1 %.
 * pushes from 0.02 radii on, not 0.06, up to four: real defects are flatter.
 
-Not measured yet on whole classes.
+Measured, the defaults, one model per class of shared/data/scans, seed 0, objects / points: banana0 .923/.967, bolt0
+.817/.717, bowl0 .837/.885, clamp0 .817/.914, hammer0 .875/.926, mug0 .779/.882, pitcher0 .846/.879, screwdriver0
+.808/.954; mean .838/.890; 17 minutes for all eight on a busy core. Bulges, concavities, bendings and most cracks are
+found; missed are, as everywhere where a distance is the score, holes, scratches and broken edges.
+
+What of it the nets do: on these scans, nothing that could be measured. With both nets' last layers at 0, so that the
+reconstruction is 2,048 points of the template, the same scores have .840/.889 (banana0 .885/.969, bolt0 .788/.705, bowl0
+.837/.883, clamp0 .798/.913, hammer0 .875/.924, mug0 .865/.885, pitcher0 .837/.877, screwdriver0 .837/.953). The four
+training clouds of a class are samples of one shape, on which registration leaves 0.002 to 0.006 radii, mostly noise: the
+best centre is where the template has it. Registration, planes and calibration carry the result.
+
+Tried, with single classes: without ``skip`` the error of the centres does not fall within 160 steps. With it it does,
+from 0.0062 to 0.0025 radii at clean places and from 0.03 to 0.01 at pushed ones (bowl0, 45 epochs), but real defects,
+which are flatter and wider than the pushes, are copied too: bowl0 .82/.85, against .84/.88 without it (before the
+template's cloud was left out of the calibration); with eight pushes from 0.005 radii on, 40 epochs of the Down-Net
+alone: mug0 .865/.880, clamp0 .808/.909, banana0 .904/.970. Not tried for lack of time: the literal preset, long
+schedules, and classes whose normal objects differ in shape, where nets could be worth their while.
+
+The learning rate falls along half a cosine.
 """
 
 from __future__ import annotations
