@@ -1,7 +1,7 @@
 """DUS-Net: down to centres without the anomaly, up to a dense normal cloud; what lies off it is anomalous.
 
-Paper: Liang et al., "Taming Anomalies with Down-Up Sampling Networks" (DUS-Net), ACM MM 2025, arXiv
-2507.03903. Only its abstract and the pipeline figure could be read; there is no code.
+Paper: Liang et al., "Taming Anomalies with Down-Up Sampling Networks" (DUS-Net), ACM MM 2025, arXiv 2507.03903.
+Only its abstract and the pipeline figure could be read; there is no code.
 
 Verified (abstract, figure): noise generation makes noisy patches around centres; Down-Net = PointNet per patch,
 Transformer, MLP to the centre that the clean patch has; its loss compares predicted and true centres by Chamfer
@@ -12,9 +12,9 @@ the nearest reconstructed point, object score = the maximum. Published: Anomaly-
 
 Inferred, everything else: formula and ranges of the noise (`toolkit.defects.patch_noise`), G, K, r, depth and width,
 loss weights (1; repulsion 0.1, lengths in units of 0.05 radii), what is trained when (the Down-Net alone first, the
-Up-Net on its detached centres), no noise at test time (``noise_at_test="jitter"`` is the figure's). The literal reading
-is ``preset="paper"``: patches at points of the cloud itself, absolute prediction, no short cut, nothing smoothed or
-calibrated. It has not been trained by us.
+Up-Net on its detached centres), no noise at test time (``noise_at_test="jitter"`` is the figure's). The nearest to a
+literal reading is ``preset="paper"``: patches at points of the cloud itself, centres predicted relative to those, no
+short cut, nothing smoothed or calibrated. It has not been trained by us.
 
 Different by default (the preset "small", for a minute of a CPU core per class), each of them an argument:
 
@@ -33,10 +33,10 @@ Measured, the defaults, one model per class of shared/data/scans, seed 0, object
 found; missed are, as everywhere where a distance is the score, holes, scratches and broken edges.
 
 What of it the nets do: on these scans, nothing that could be measured. With both nets' last layers at 0, so that the
-reconstruction is 2,048 points of the template, the same scores have .840/.889 (banana0 .885/.969, bolt0 .788/.705, bowl0
-.837/.883, clamp0 .798/.913, hammer0 .875/.924, mug0 .865/.885, pitcher0 .837/.877, screwdriver0 .837/.953). The four
-training clouds of a class are samples of one shape, on which registration leaves 0.002 to 0.006 radii, mostly noise: the
-best centre is where the template has it. Registration, planes and calibration carry the result.
+reconstruction is 2,048 points of the template, the same scores have .840/.889 (banana0 .885/.969, bolt0 .788/.705,
+bowl0 .837/.883, clamp0 .798/.913, hammer0 .875/.924, mug0 .865/.885, pitcher0 .837/.877, screwdriver0 .837/.953). The
+training clouds of a class seem to be samples of one shape: 0.002 to 0.006 radii are left between them and the template,
+mostly noise, and the best centre is where the template has it. Registration, planes and calibration carry the result.
 
 Tried, with single classes: without ``skip`` the error of the centres does not fall within 160 steps. With it it does,
 from 0.0062 to 0.0025 radii at clean places and from 0.03 to 0.01 at pushed ones (bowl0, 45 epochs), but real defects,
