@@ -113,7 +113,7 @@ def method_names(specs: Sequence[RunSpec]) -> list[str]:
 
 def _defaults(spec: RunSpec) -> dict[str, Any]:
     """Default hyperparameters of the classes of this package; others are not imported for the sake of a name."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"category_at_test": "known"}
     for kind, part in (("strategy", spec.strategy), ("continual", spec.continual)):
         if not part.source and part.name in entries(kind):
             found |= arguments(resolve(kind, part.name))

@@ -191,7 +191,7 @@ def drift(made: StreamTables) -> Table | None:
             rows.append([method.name, *(_range(by_state.get(state, [])) for state in states)])
     if not rows:
         return None
-    note = (f"Share of task 1's {clouds} normal test clouds above the threshold that 10 % of them exceed after task 1; "
+    note = (f"Share of task 1's {clouds} normal test clouds above the threshold that at most 10 % exceed after task 1; "
             "(lowest to highest repetition). Shows how later training moves scores; one cloud is "
             f"{1 / clouds:.3f}, differences are not tested.")  # fmt: skip
     return Table("False alarms at a fixed threshold", ["method", *(f"after task {s + 1}" for s in states)], rows, note)

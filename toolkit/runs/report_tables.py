@@ -142,7 +142,7 @@ class StreamTables:
                    *(f"false alarms, {s.replace('_', ' ')}" for s in names if self._has_alarms(s))]  # fmt: skip
         note = "Object AUROC, each slice against its own normal clouds." + self._worse_note()
         if any(self._has_alarms(s) for s in names):
-            note += " False alarms: at a threshold that 10 % of the reference slice's normal clouds exceed."
+            note += " False alarms: at a threshold that at most 10 % of the reference slice's normal clouds exceed."
         return Table("Slices of the test clouds", columns, rows, note)
 
     def _has_alarms(self, name: str) -> bool:
