@@ -29,6 +29,7 @@ import toolkit.ops
 from toolkit.cloud import AnomalyMap, CloudBatch, PointCloud
 from toolkit.defects.base import Defect
 from toolkit.errors import HyperparameterError
+from toolkit.nn.placed import less_means, place_means, plane_gap, thinned
 from toolkit.nn.registered import RegisteredStrategy
 from toolkit.nn.sparse_conv import voxelise
 from toolkit.nn.sparse_unet import SparseUNet, UNetSize
@@ -239,12 +240,7 @@ class OffsetStrategy(RegisteredStrategy):
     def prepare(self, cloud: PointCloud) -> PointCloud:
         """The cloud on its class's template, thinned if it is dense: ``pos`` (M, 3) and ``normal`` (M, 3) there, and
         ``raw`` (M, 3), the same points where the cloud has them."""
-        pos, raw = self.place(cloud.check(minimum=LEAST)), cloud.pos
-        if pos.shape[0] > self.points:
-            thin, row = toolkit.ops.voxel_downsample(pos, self.voxel / 4, return_inverse=True)
-            count = torch.bincount(row, minlength=thin.shape[0])[:, None]
-            raw = torch.zeros_like(thin).index_add_(0, row, cloud.pos) / count
-            pos = thin
+        pos, raw = thinned(self.place(cloud.check(minimum=LEAST)), cloud.pos, self.points, self.voxel / 4)
         return PointCloud(pos, normal=toolkit.ops.normals(pos, orient="outward"), raw=raw)
 
     def augment(self, cloud: PointCloud) -> PointCloud:
@@ -264,11 +260,7 @@ class OffsetStrategy(RegisteredStrategy):
         surface = self.surfaces_.get(category)
         if surface is None:
             return torch.zeros_like(pos)
-        points, normals = surface[:, :3].contiguous(), surface[:, 3:]
-        index = toolkit.ops.knn(points, pos, min(NEAR, points.shape[0]))[0]
-        centre = nn.functional.embedding_bag(index, points, mode="mean")
-        normal = normals[index[:, 0]]
-        return ((pos - centre) * normal).sum(1, keepdim=True) * normal
+        return plane_gap(surface[:, :3].contiguous(), surface[:, 3:], pos, NEAR)
 
     def meet(self, clouds: Sequence[PointCloud]) -> None:
         """Keep the surface of each new class: its first clouds laid on each other, thinned, with normals (M, 6)."""
@@ -327,25 +319,16 @@ class OffsetStrategy(RegisteredStrategy):
 
     def _new_baselines(self, clouds: Sequence[PointCloud]) -> dict[str, Tensor]:
         """(M, 3 + 3 H) per class: places, and the mean of what is predicted there for the first normal clouds."""
-        found: dict[str, list[Tensor]] = {}
+        found: dict[str, list[PointCloud]] = {}
         for cloud in clouds:
             if len(found.setdefault(cloud.category, [])) < SCANS:
-                prepared = self.prepared(cloud)
-                found[cloud.category].append(torch.cat([prepared.pos, self.predicted(prepared)], 1))
-        result = {}
-        for category, rows in found.items():
-            every = torch.cat(rows)
-            places, row = toolkit.ops.voxel_downsample(every[:, :3], 0.4 * self.voxel, return_inverse=True)
-            count = torch.bincount(row, minlength=places.shape[0])[:, None]
-            result[category] = torch.zeros(places.shape[0], every.shape[1]).index_add_(0, row, every) / count
-        return result
+                found[cloud.category].append(self.prepared(cloud))
+        return {category: place_means([p.pos for p in own], [self.predicted(p) for p in own], 0.4 * self.voxel)
+                for category, own in found.items()}  # fmt: skip
 
     def forces(self, prepared: PointCloud) -> Tensor:
         """(M, 3 H) predicted vectors of a prepared cloud, less what is predicted at such places of normal clouds."""
-        forces, baseline = self.predicted(prepared), self._baselines().get(prepared.category)
-        if baseline is None:
-            return forces
-        return forces - toolkit.ops.interpolate(baseline[:, 3:], baseline[:, :3].contiguous(), prepared.pos, k=8)
+        return less_means(self.predicted(prepared), prepared.pos, self._baselines().get(prepared.category))
 
     def predicted(self, prepared: PointCloud) -> Tensor:
         """(M, 3 H) predicted vectors of the points of a prepared cloud, the mean over `passes` grids."""

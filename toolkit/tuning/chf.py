@@ -29,7 +29,7 @@ from toolkit.tuning.sweep import Choice, Fleet, choose, run_study
 from toolkit.tuning.trials import points_of
 
 STABILITY = {"EWC": "ewc_lambda", "SI": "si_lambda", "MAS": "lambda_reg", "FeatureDistillation": "alpha",
-             "GEM": "memory_strength"}  # fmt: skip
+             "GEM": "memory_strength", "EMA": "share"}  # fmt: skip
 """The weight that makes each continual mode stable."""
 
 
