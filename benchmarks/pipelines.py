@@ -27,7 +27,7 @@ from toolkit.stream import CloudList
 
 SIZE, TRAIN, TEST, CENTRES = 100_000, 4, 100, 10_000
 PUBLISHED = dict(units="absolute", voxel=0.5, normal_radius=2.0, hellinger=False, lof=0, smooth=1, spread=1)
-CLOSE = 0.03
+CLOSE = 0.05
 """Difference from the baseline's point scores, relative to the largest, that 99 % of the points must keep within."""
 Scored = list[tuple[np.ndarray, float]]
 
