@@ -1,7 +1,11 @@
 """Greedy k-centre selection of a memory bank.
 
 Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985; as used by PatchCore (Roth et al.,
-2022), random projection after Johnson and Lindenstrauss included. One matrix-vector product per step, in place.
+2022), random projection after Johnson and Lindenstrauss included.
+
+The time goes into reading all rows once per step. The rows that are farthest now are mostly those that are chosen in
+the next steps, too, as choosing one rarely brings the others nearer: so the distances to several of them are computed
+in one pass, and used if and when their turn comes. The choice is the same.
 """
 
 from __future__ import annotations
@@ -13,6 +17,9 @@ from torch import Tensor
 
 from toolkit.errors import CloudError, HyperparameterError
 from toolkit.ops.check import check_points
+
+AHEAD = 16
+"""Rows whose distances are computed together, at most; fewer where it turns out that few of them are used."""
 
 
 def coreset(
@@ -53,13 +60,21 @@ def coreset(
     feature = feature - feature.mean(0)
     half = feature.square().sum(1) / 2
     nearest = torch.full_like(half, torch.inf)
-    distance = torch.empty_like(half)
-    chosen = torch.empty(count, dtype=torch.long, device=feature.device)
-    chosen[0] = start
-    for step in range(1, count):
-        last = chosen[step - 1 : step]
-        torch.addmv(half, feature, feature[last].squeeze(0), alpha=-1, out=distance)
-        torch.minimum(nearest, distance.add_(half[last]), out=nearest)
+    chosen = [start]
+    rows, ready, ahead, used = torch.tensor([start], device=feature.device), {}, AHEAD, 0  # type: ignore[var-annotated]
+    while len(chosen) < count:
+        last = chosen[-1]
+        if last not in ready:
+            distance = torch.addmm(half[None].expand(len(rows), size), feature[rows], feature.t(), alpha=-1)
+            ready = {int(row): line for row, line in zip(rows, distance)}
+            used = 0
+        used += 1
+        torch.minimum(nearest, ready[last].add_(half[last]), out=nearest)
         nearest[last] = -torch.inf  # never twice, even where rows repeat
-        chosen[step] = nearest.argmax()
-    return chosen
+        chosen.append(int(nearest.max(0).indices))
+        if chosen[-1] not in ready:
+            ahead = min(2 * used, AHEAD)
+            rows = nearest.topk(min(ahead, size)).indices
+            if chosen[-1] not in rows:  # of equal distances, topk may take others
+                rows[0] = chosen[-1]
+    return torch.tensor(chosen, dtype=torch.long, device=feature.device)
