@@ -22,6 +22,10 @@ Tried on three real scans (bowl, clamp, mug; 8,192 points, one model per class; 
 neighbours .853/.789; over 16, 32 and 64 on clamp and mug .846/.799, .870/.840, .861/.883; less the mean |f| of the
 training clouds at the same place .841/.766 at 8, .846/.851 at 32: no gain, left out. Smoothing was chosen among these
 on test scans, so it is a little optimistic there.
+
+Measured, the defaults, one model per class of eight such scans, seed 0: banana0 .817/.966, bolt0 .798/.790, bowl0
+.827/.866, clamp0 .712/.862, hammer0 .913/.940, mug0 .856/.835, pitcher0 .865/.885, screwdriver0 .827/.924; mean
+.827/.883 (the five classes on which nothing was chosen: .844/.901).
 """
 
 from __future__ import annotations
