@@ -182,6 +182,8 @@ def _parser(scenario_class: type, classes: dict[str, Any]) -> Any:
     run.add_argument("--output", type=str, default="runs", help="folder of all runs")
     run.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
     run.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 = as many as cores")
+    run.add_argument("--precision", type=Literal["float32", "bf16"], default="float32",
+                     help="of training steps; bf16 = mixed precision, for hardware that is faster in it")  # fmt: skip
     run.add_argument("--evaluate", type=str, default="all",
                      help="after each task test all tasks, those seen so far, the new one, or sampled:K, the new one "
                      "and K earlier ones; the last two suit streams of hundreds of tasks")  # fmt: skip

@@ -101,6 +101,8 @@ class AnomalyStrategy(SupervisedTemplate):
                          train_epochs=epochs, eval_mb_size=1, device=device, plugins=list(plugins),
                          evaluator=_evaluator(), eval_every=-1)  # fmt: skip
         self.generator = torch.Generator().manual_seed(seed)
+        self.precision: Literal["float32", "bf16"] = "float32"
+        """Of training steps; "bf16" computes their matrix products in bfloat16, but prepares and scores as ever."""
         self._memory: OrderedDict[str, PointCloud] = OrderedDict()
         self._memory_bytes = 0
 
@@ -300,11 +302,16 @@ class AnomalyStrategy(SupervisedTemplate):
 
     def criterion(self) -> Tensor:
         """Loss of the current mini-batch."""
-        return self.loss_of(self.mb_output) + self.penalty(self.mb_x, self.mb_output)
+        with self._training_precision():
+            return self.loss_of(self.mb_output) + self.penalty(self.mb_x, self.mb_output)
 
     def forward(self) -> Any:
         """The network's output on the current mini-batch."""
-        return self.model(self.mb_x)
+        with self._training_precision():
+            return self.model(self.mb_x)
+
+    def _training_precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def optimizer_step(self) -> None:
         """Clip and step."""

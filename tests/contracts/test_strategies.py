@@ -148,6 +148,21 @@ def test_tiny_cloud_is_an_error_of_ours_or_is_scored(entry):
         assert "3" in str(error)
 
 
+@pytest.mark.parametrize("entry", [e for e in entries("strategy").values() if e.load().learns_by_gradient()],
+                         ids=lambda e: e.name)  # fmt: skip
+def test_mixed_precision_trains_it(entry):
+    """Training steps in bfloat16 end elsewhere than those in single precision, with parameters in single precision."""
+    ends = []
+    for precision in ("float32", "bf16"):
+        strategy = create(entry)
+        strategy.precision = precision
+        strategy.train(stream().train_stream[1])
+        ends.append(torch.cat([p.detach().flatten() for p in strategy.model.parameters()]))
+        assert all(p.dtype == torch.float32 for p in strategy.model.parameters())
+        assert score(strategy, some_clouds(1)[0]).point.dtype == torch.float32
+    assert ends[1].isfinite().all() and not torch.equal(*ends)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("entry", [e for e in entries("strategy").values() if e.load().learns_by_gradient()],
                          ids=lambda e: e.name)  # fmt: skip

@@ -249,7 +249,8 @@ def test_killed_process_goes_on_and_ends_with_the_same_bytes(tmp_path):
 
 def test_the_next_run_frees_the_strategy_of_the_last(tmp_path):
     """Strategies hold themselves in circles, with up to 512 MB of prepared clouds; the collector seldom looks."""
-    options = argparse.Namespace(category_at_test="known", seed=0, evaluate="all", save_point_scores=False)
+    options = argparse.Namespace(category_at_test="known", seed=0, evaluate="all", save_point_scores=False,
+                                 precision="float32")  # fmt: skip
     classes = {"dataset": Toy, "strategy": ToyNet, "continual": resolve("continual", "Replay")}
     given = {"dataset": {}, "strategy": {}, "continual": {"mem_size": 4}}
     scenario, dataset = ClassIncremental("even:2"), Toy()

@@ -7,7 +7,10 @@ code blurs all that is finer than its codes, and defects are finer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,9 +131,26 @@ class GroupedVAE(nn.Module):
         logit (B, Q) of being there."""
         shape, pose, defect = codes
         moved, there = self.damage(at, normal, defect)
-        return (at + self.deform(at, shape) + moved) @ self.turn(pose).mT, there
+        return _turned(at + self.deform(at, shape) + moved, self.turn(pose)), there
 
 
+def _exactly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """In single precision also where training is not: coordinates, and least squares, need the digits."""
+
+    @wraps(function)
+    def inner(*tensors: Tensor) -> Any:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return function(*(tensor.float() for tensor in tensors))
+
+    return inner
+
+
+@_exactly
+def _turned(pos: Tensor, turn: Tensor) -> Tensor:
+    return pos @ turn.mT
+
+
+@_exactly
 def explained(seen: Tensor) -> tuple[Tensor, Tensor]:
     """What a turn, a stretch and a shift explain of the heights of a cloud, and what they leave.
 
@@ -191,6 +211,7 @@ def _facing(offset: Tensor, normal: Tensor) -> Tensor:
     return (offset * normal).sum(-1, keepdim=True)
 
 
+@_exactly
 def rotation(vector: Tensor) -> Tensor:
     """(B, 3) rotation vectors in radians -> (B, 3, 3) matrices R; points are turned by ``pos @ R.mT``."""
     x, y, z = vector.unbind(-1)

@@ -115,7 +115,8 @@ def _curve(axis: str, runs: Sequence[FinishedRun]) -> Curve:
     methods: dict[str, list[FinishedRun]] = {}
     for run in runs:
         spec = run.spec
-        key = [spec.strategy.name, spec.strategy.arguments, spec.continual.name, spec.continual.arguments]
+        key = [spec.strategy.name, spec.strategy.arguments, spec.continual.name, spec.continual.arguments,
+               spec.precision]  # fmt: skip
         methods.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(run)
     firsts = [found[0].spec for found in methods.values()]
     names = method_names(firsts)

@@ -84,7 +84,8 @@ def streams_of(runs: Sequence[FinishedRun]) -> list[Stream]:
         options = {k: v for k, v in spec.scenario.arguments.items() if k not in REPEATED}
         stream = _key([spec.scenario.name, options, spec.dataset.name, spec.fingerprint, spec.evaluate,
                        len(run.result["tasks"])])  # fmt: skip
-        method = _key([spec.strategy.name, spec.strategy.arguments, spec.continual.name, spec.continual.arguments])
+        method = _key([spec.strategy.name, spec.strategy.arguments, spec.continual.name, spec.continual.arguments,
+                       spec.precision])  # fmt: skip
         streams.setdefault(stream, {}).setdefault(method, {}).setdefault(_key(_repetition(run)), run)
     groups = []
     for methods in streams.values():
@@ -106,14 +107,14 @@ def method_names(specs: Sequence[RunSpec]) -> list[str]:
     Of these, defaults are left out: ``C3DAD``, ``C3DAD (attention=softmax)``.
     """
     names = [spec.method for spec in specs]
-    facts = [{**spec.strategy.arguments, **spec.continual.arguments} for spec in specs]
+    facts = [{**spec.strategy.arguments, **spec.continual.arguments, "precision": spec.precision} for spec in specs]
     defaults = [_defaults(spec) if names.count(spec.method) > 1 else {} for spec in specs]
     return distinguish(names, facts, defaults)
 
 
 def _defaults(spec: RunSpec) -> dict[str, Any]:
     """Default hyperparameters of the classes of this package; others are not imported for the sake of a name."""
-    found: dict[str, Any] = {"category_at_test": "known"}
+    found: dict[str, Any] = {"category_at_test": "known", "precision": "float32"}
     for kind, part in (("strategy", spec.strategy), ("continual", spec.continual)):
         if not part.source and part.name in entries(kind):
             found |= arguments(resolve(kind, part.name))

@@ -221,7 +221,7 @@ def identity(made: StreamTables) -> Table | None:
     for method in made.stream.methods:
         spec = method.runs[0].spec
         options = {k: v for k, v in spec.strategy.arguments.items() if k != "category_at_test"}
-        key = repr([spec.strategy.name, sorted(options.items(), key=str), spec.continual])
+        key = repr([spec.strategy.name, sorted(options.items(), key=str), spec.continual, spec.precision])
         given = spec.strategy.arguments.get("category_at_test", "known")
         twins.setdefault(key, {})[given] = method
     pairs = [pair for pair in twins.values() if {"known", "inferred"} <= set(pair)]

@@ -81,13 +81,14 @@ def assemble(scenario: Scenario, dataset: Any, classes: dict[str, Any], argument
         plugins=continual.plugins(),
         store=store,
     )
+    strategy.precision = options.precision
     spec = RunSpec(
         scenario=Part.of(type(scenario), scenario.arguments()),
         dataset=Part.of(type(dataset), arguments["dataset"]),
         strategy=Part.of(type(strategy), strategy.arguments()),
         continual=Part.of(type(continual), continual.arguments()),
         seed=options.seed, fingerprint=dataset.fingerprint(), evaluate=options.evaluate,
-        save_point_scores=options.save_point_scores, threads=threads, device=device,
+        save_point_scores=options.save_point_scores, precision=options.precision, threads=threads, device=device,
     )  # fmt: skip
     return spec, strategy, continual
 

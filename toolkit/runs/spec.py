@@ -53,6 +53,7 @@ class RunSpec:
         fingerprint: of the dataset's content.
         evaluate: what is tested after each task, see `tested`.
         save_point_scores: also keep the score of every point.
+        precision: of training steps: float32, or bf16 for mixed precision.
         threads, device: recorded and not hashed, but equal bytes are promised only for equal threads on the CPU.
     """
 
@@ -64,11 +65,14 @@ class RunSpec:
     fingerprint: str
     evaluate: str = "all"
     save_point_scores: bool = False
+    precision: str = "float32"
     threads: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         evaluation(self.evaluate)
+        if self.precision not in ("float32", "bf16"):
+            raise HyperparameterError(f"--precision {self.precision}: expected float32 or bf16.")
 
     @property
     def hash(self) -> str:
@@ -81,6 +85,8 @@ class RunSpec:
             facts[part].pop("source", None)
         if not self.save_point_scores:
             del facts["save_point_scores"]
+        if self.precision == "float32":
+            del facts["precision"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
     def folder(self, output: str | Path) -> Path:
