@@ -63,6 +63,10 @@ class BTF(BankStrategy):
     paper = "Horwitz, Hoshen: Back to the Feature. CVPRW 2023"
     prepare_arguments = ("features", "voxel", "units", "stride", "normal_radius", "normal_k", "fpfh_radius", "fpfh_k",
                          "hellinger", "raw_weight")  # fmt: skip
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": dict(stride=100, test_stride=500, normal_radius=2.0, hellinger=False, bank_size=0, units="absolute",
+                      voxel=0.5, lof=0, smooth=1, spread=1, object_score="reweighted"),
+    }  # fmt: skip
     search_space: ClassVar[dict[str, Space]] = {
         "voxel": Float(0.008, 0.03, log=True, source="ours; half to twice the default"),
         "fpfh_radius": Float(3.0, 8.0, source="ours; published: 5"),

@@ -78,10 +78,10 @@ def test_pose_unit_and_order_of_points_do_not_matter_much(egg):
 
 
 def test_published_settings_do_what_the_published_code_does():
-    """FPFH of every n-th point from the full cloud, plain 1-NN, copied to all points, re-weighted maximum."""
+    """Preset "paper": FPFH of every n-th point from the full cloud, plain 1-NN, copied to all points, re-weighted
+    maximum; here with other strides, as the clouds are small."""
     clouds, (seen, _) = [ellipsoid(s, 1500)[0] for s in range(2)], ellipsoid(9, 1500, bump=0.1)
-    strategy = trained(clouds, units="absolute", voxel=1.5, stride=7, test_stride=11, normal_radius=2.0,
-                       hellinger=False, lof=0, smooth=1, spread=1, object_score="reweighted")  # fmt: skip
+    strategy = trained(clouds, **{**BTF.of_preset("paper"), "voxel": 1.5, "stride": 7, "test_stride": 11})
 
     def plain(pos, step):
         cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(pos.double().numpy()))

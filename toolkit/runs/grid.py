@@ -212,7 +212,8 @@ def command(argv: Sequence[str]) -> int:
         outcomes = run_grid(cells, folder, executor, options.output, view)
     summary = tables(cells, outcomes, folder)
     _print(summary)
-    print(f"tables: {folder}/table.csv, summary.csv, costs.csv")
+    print(f"tables: {folder}/table.csv, summary.csv, costs.csv; continual3d report {options.output} says which "
+          "differences are beyond noise")  # fmt: skip
     for outcome in outcomes:
         if outcome.status in ("failed", "died"):
             print(f"{outcome.status}: {outcome.job.title}: {outcome.error}", file=sys.stderr)
