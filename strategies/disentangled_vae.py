@@ -106,19 +106,9 @@ class DisentangledVAE(RegisteredStrategy):
     prepare_arguments = ("points", "voxel", "registration")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": dict(width=256, points=4096, seen=1024, asked=512, variants=8, pool=256, epochs=2000),
-        "tiny": dict(
-            width=16,
-            points=400,
-            seen=64,
-            asked=32,
-            variants=3,
-            pool=4,
-            epochs=2,
-            voxel=0.04,
-            nearby=8,
-            registration=False,
-        ),
-    }
+        "tiny": dict(width=16, points=400, seen=64, asked=32, variants=3, pool=4, epochs=2, voxel=0.04, nearby=8,
+                     registration=False),
+    }  # fmt: skip
     search_space: ClassVar[dict[str, Space]] = {
         "defect": Int(6, 24, source="proposal: 8"),
         "beta": Float(1e-3, 1.0, log=True, source="proposal: 1, on sums"),

@@ -124,8 +124,7 @@ class MC4AD(OffsetStrategy):
 
     def build(self) -> nn.Module:
         """CFP-Net: the gated U-Net with a head of six channels, (delta_in, delta_ex)."""
-        return OffsetNet(self.sizes[self.network], self.voxel, self.inputs, vectors=2, gated=True, unit=self.unit,
-                         half=self.half)  # fmt: skip
+        return OffsetNet(self.sizes[self.network], self.voxel, self.inputs, vectors=2, gated=True, unit=self.unit)
 
     def defect(self) -> DAGen:
         """DA-Gen."""

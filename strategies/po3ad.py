@@ -83,7 +83,7 @@ class PO3AD(OffsetStrategy):
 
     def build(self) -> nn.Module:
         """The U-Net with a head of three channels."""
-        return OffsetNet(self.sizes[self.network], self.voxel, self.inputs, unit=self.unit, half=self.half)
+        return OffsetNet(self.sizes[self.network], self.voxel, self.inputs, unit=self.unit)
 
     def defect(self) -> NormAS:
         """Norm-AS."""

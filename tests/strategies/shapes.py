@@ -8,7 +8,7 @@ from toolkit.scenario import Task
 from toolkit.stream import CloudExperience, CloudList
 
 
-def body(seed, bump=0.0, turned=False, points=1500, category="body"):
+def body(seed, bump=0.0, turned=False, points=1500, category="body", width=0.15):
     """A random scan of a body without symmetry, with a bump on one side, in a random pose if asked for.
 
     Returns the cloud and where the bump is (or would be).
@@ -18,7 +18,7 @@ def body(seed, bump=0.0, turned=False, points=1500, category="body"):
     x, y, z = unit.unbind(1)
     radius = 1 + 0.35 * x - 0.25 * y * z + 0.3 * (4 * x * y).sin() * z
     centre = torch.nn.functional.normalize(torch.tensor([0.3, 0.8, 0.5]), dim=0)
-    strength = (-((unit - centre).norm(dim=1) / 0.15).square()).exp()
+    strength = (-((unit - centre).norm(dim=1) / width).square()).exp()
     pos = unit * torch.tensor([30.0, 20.0, 16.0]) * (radius * (1 + bump * strength))[:, None]
     if turned:
         turn = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
@@ -36,3 +36,12 @@ def train_on(strategy, clouds, position=0):
     strategy.train(experience)
     strategy.model.eval()
     return strategy
+
+
+def finds_the_bump(strategy):
+    """Whether a strategy trained on `body` scores a bump high, in a cloud in another pose."""
+    cloud, where = body(9, bump=0.25, turned=True)
+    with torch.no_grad():
+        scored, normal = strategy.score(cloud), strategy.score(body(8, turned=True)[0])
+    there, elsewhere = scored.point[where], scored.point[~where]
+    return bool(there.mean() > elsewhere.mean() + 2 * elsewhere.std()) and scored.object > normal.object

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from strategies.disentangled_vae import DisentangledVAE
+from tests.strategies.shapes import body
 from toolkit import plots
-from toolkit.cloud import CloudBatch, PointCloud
+from toolkit.cloud import CloudBatch
 from toolkit.defects import Defect
 from toolkit.errors import HyperparameterError
 from toolkit.nn.grouped_vae import UNIT
@@ -14,15 +15,7 @@ QUICK = dict(width=32, points=800, seen=64, asked=48, variants=6, pool=24, epoch
 
 
 def part(seed, bump=0.0, points=2500):
-    """A random scan of a body without symmetry, with a bump on one side."""
-    generator = torch.Generator().manual_seed(seed)
-    unit = torch.nn.functional.normalize(torch.randn(points, 3, generator=generator), dim=1)
-    x, y, z = unit.unbind(1)
-    radius = 1 + 0.35 * x - 0.25 * y * z + 0.3 * (4 * x * y).sin() * z
-    centre = torch.nn.functional.normalize(torch.tensor([0.3, 0.8, 0.5]), dim=0)
-    strength = (-((unit - centre).norm(dim=1) / 0.25).square()).exp()
-    pos = unit * torch.tensor([30.0, 20.0, 16.0]) * (radius * (1 + bump * strength))[:, None]
-    return PointCloud(pos, category="part", sample_id=f"part{seed}"), strength > 0.3
+    return body(seed, bump, points=points, category="part", width=0.25)
 
 
 def trained(clouds, **options):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from strategies.gmanet import DiscrepancyOutput, GMANet
-from tests.strategies.shapes import body, train_on
+from tests.strategies.shapes import body, finds_the_bump, train_on
 from toolkit.cloud import CloudBatch
 from toolkit.errors import HyperparameterError
 from toolkit.nn.apprentice import Apprentice
@@ -112,12 +112,7 @@ def test_gradients_reach_the_apprentice_and_the_expert_stays(strategy):
 def test_a_bump_scores_higher_than_its_surroundings():
     strategy = train_on(GMANet(**{**SMALL, "weights": "shipped", "groups": 128, "widths": (32, 32), "epochs": 15}),
                         [body(i)[0] for i in range(3)])  # fmt: skip
-    strategy.model.eval()
-    cloud, where = body(9, bump=0.25, turned=True)
-    with torch.no_grad():
-        scored, normal = strategy.score(cloud), strategy.score(body(8, turned=True)[0])
-    assert scored.point[where].mean() > scored.point[~where].mean() + 2 * scored.point[~where].std()
-    assert scored.object > normal.object
+    assert finds_the_bump(strategy)
 
 
 @pytest.mark.parametrize("wrong", [{"copies": 0}, {"gamma": -1}, {"points": 0}, {"calibrate": "x"}])

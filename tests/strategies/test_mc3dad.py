@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from strategies.mc3dad import MC3DAD
-from tests.strategies.shapes import body, train_on
+from tests.strategies.shapes import body, finds_the_bump, train_on
 from toolkit.cloud import CloudBatch
 from toolkit.errors import HyperparameterError
 from toolkit.nn.geometry_mask import hidden_tokens
@@ -93,12 +93,7 @@ def test_loss_is_the_mean_squared_error_of_standardised_tokens(strategy):
 def test_a_bump_scores_higher_than_its_surroundings():
     strategy = train_on(MC3DAD(**{**SMALL, "weights": "shipped", "groups": 128, "epochs": 8}),
                         [body(i)[0] for i in range(3)])  # fmt: skip
-    strategy.model.eval()
-    cloud, where = body(9, bump=0.25, turned=True)
-    with torch.no_grad():
-        scored, normal = strategy.score(cloud), strategy.score(body(8, turned=True)[0])
-    assert scored.point[where].mean() > scored.point[~where].mean() + 2 * scored.point[~where].std()
-    assert scored.object > normal.object
+    assert finds_the_bump(strategy)
 
 
 def test_usual_residuals_are_kept_per_class_and_subtracted():

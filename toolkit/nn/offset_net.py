@@ -93,13 +93,12 @@ class OffsetNet(nn.Module):
         vectors: predicted per point.
         gated: see `SparseUNet`.
         unit: length that an output of 1 stands for.
-        half: run the U-Net in bfloat16.
     """
 
     def __init__(self, size: UNetSize, voxel: float, inputs: Inputs, *, vectors: int = 1, gated: bool = False,
-                 unit: float = 1.0, half: bool = False):  # fmt: skip
+                 unit: float = 1.0):  # fmt: skip
         super().__init__()
-        self.voxel, self.inputs, self.unit, self.bf16 = voxel, inputs, unit, half
+        self.voxel, self.inputs, self.unit = voxel, inputs, unit
         self.unet = SparseUNet({"xyz": 3, "local": 6, "reference": 9}[inputs], size, gated=gated)
         width = size.out
         self.head = nn.Sequential(
@@ -126,9 +125,9 @@ class OffsetNet(nn.Module):
             value.append(residual / self.voxel)
         points = torch.cat(value, 1)
         mean = points.new_zeros(cell.shape[0], points.shape[1]).index_add_(0, row, points) / count
-        with torch.autocast(pos.device.type, torch.bfloat16, enabled=self.bf16):
-            features = self.unet(mean, self.unet.pyramid(cell))
-        said = self.head(features.float())[row]
+        features = self.unet(mean, self.unet.pyramid(cell))
+        with torch.autocast(pos.device.type, enabled=False):  # offsets need more digits than --precision bf16 leaves
+            said = self.head(features.float())[row]
         if residual is None:
             return said * self.unit
         vectors, share = said.split([said.shape[1] // 4 * 3, said.shape[1] // 4], 1)
@@ -186,7 +185,6 @@ class OffsetStrategy(RegisteredStrategy):
         smooth: mean of the scores of that many neighbouring points; 1 turns it off.
         object_score: mean over all points, or over the top share.
         top_share: share of the points for object_score top.
-        half: run the U-Net in bfloat16 (faster on hardware that has it).
     """
 
     survives_restart = (*RegisteredStrategy.survives_restart, "surfaces_")
@@ -198,7 +196,7 @@ class OffsetStrategy(RegisteredStrategy):
                  parts: int = 64, signed_normals: bool = True, balanced: bool = True, rotation: float = 0.5,
                  shift: float = 0.003, jitter: float = 0.001, keep: float = 0.7, versions: int = 1,
                  warmup: float = 0.3, passes: int = 4, calibrate: bool = True, smooth: int = 32,
-                 object_score: Literal["mean", "top"] = "top", top_share: float = 0.01, half: bool = False,
+                 object_score: Literal["mean", "top"] = "top", top_share: float = 0.01,
                  epochs: int = 60, lr: float = 1e-2, **base: Any):  # fmt: skip
         if not 0 < keep <= 1 or not 0 < top_share <= 1:
             raise HyperparameterError(f"{type(self).__name__}: keep and top_share must lie in (0, 1], got {keep} and "
@@ -209,7 +207,7 @@ class OffsetStrategy(RegisteredStrategy):
         self.signed_normals, self.balanced = signed_normals, balanced
         self.versions, self.warmup, self.passes = versions, warmup, passes
         self.calibrate, self.smooth = calibrate, smooth
-        self.object_score, self.top_share, self.half = object_score, top_share, half
+        self.object_score, self.top_share = object_score, top_share
         one_of(self, network=tuple(self.sizes), object_score=("mean", "top"), inputs=("xyz", "local", "reference"))
         at_least(self, voxel=1e-4, points=64, defects=1, rotation=0, shift=0, jitter=0, versions=1, warmup=0, passes=1,
                  smooth=1)  # fmt: skip
