@@ -51,11 +51,12 @@ import torch
 from torch import Tensor
 
 from toolkit.cloud import PointCloud
-from toolkit.nn.bank import BankStrategy
+from toolkit.nn.bank import CANDIDATES, BankStrategy, select
 from toolkit.nn.ctf_net import load_ctf_net
+from toolkit.nn.held_out import held_out_scores
 from toolkit.nn.pcm import Basis, Frame, pcm
 from toolkit.nn.pcm_match import Template, frames, match
-from toolkit.ops import fps, knn, voxel_downsample
+from toolkit.ops import bank_nearest, fps, knn, voxel_downsample
 from toolkit.ops.rigid import transformed
 from toolkit.store import key_of
 from toolkit.strategy import at_least, one_of
@@ -81,6 +82,9 @@ class RIF(BankStrategy):
         recenter: subtract a group's centre from its points, so that features no longer tell where the group lies.
         coordinates: weight of a group's centre, in the frame and on the unit sphere, appended to its feature; 0 is
             without.
+        around: divide a distance by the one to be expected at the matched row: how far the rows of each training cloud
+            lie from those of the others, on average over so many nearest places; 0 = the plain distance, as published.
+            A class with a single cloud has plain distances, or those of ``lof``.
         weights: "shipped", "random" or a file of `toolkit.nn.ctf_pretrain`.
         lof, smooth: as for `BankStrategy`, whose defaults are meant for other features and more described points.
         options: further arguments of `BankStrategy` and `AnomalyStrategy`.
@@ -91,24 +95,26 @@ class RIF(BankStrategy):
                          "coordinates")  # fmt: skip
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"frame": "pcm", "scans": 1, "indep_tol": 1e-6, "groups": 512, "bank_groups": 512,
-                  "group_size": 512, "coordinates": 0.0, "voxel": 1e-4, "bank_size": 0, "smooth": 1, "spread": 10},
+                  "group_size": 512, "coordinates": 0.0, "around": 0, "voxel": 1e-4, "bank_size": 0, "smooth": 1,
+                  "spread": 10},
         "tiny": {"groups": 48, "bank_groups": 96, "group_size": 16, "scans": 2},
     }  # fmt: skip
     search_space: ClassVar[dict[str, Space]] = {
-        "groups": Categorical((128, 256, 512), source="paper's ablation: 64 to 512, the more the better"),
+        "groups": Categorical((256, 512, 1024), source="paper's ablation: 64 to 512, the more the better"),
         "group_size": Categorical((32, 64, 128, 256), source="paper's ablation: 64 to 512"),
         "indep_tol": Categorical((0.05, 0.1, 0.2, 0.3), source="ours"),
         "coordinates": Categorical((0.0, 400.0, 800.0, 1600.0), source="ours; features of two places lie 100 apart"),
+        "around": Categorical((0, 24), source="ours"),
     }
 
     def __init__(self, *, frame: Literal["matched", "pcm", "none"] = "matched", basis: Basis = "far-far-near",
-                 indep_tol: float = 0.1, scans: int = 4, groups: int = 256, bank_groups: int = 1024,
-                 group_size: int = 32, recenter: bool = False, coordinates: float = 800.0,
-                 weights: str = "shipped", lof: int = 0, smooth: int = 4, **options: Any):  # fmt: skip
+                 indep_tol: float = 0.1, scans: int = 4, groups: int = 1024, bank_groups: int = 2048,
+                 group_size: int = 32, recenter: bool = False, coordinates: float = 400.0, around: int = 24,
+                 weights: str = "shipped", lof: int = 0, smooth: int = 24, **options: Any):  # fmt: skip
         self.frame, self.basis, self.indep_tol, self.scans = frame, basis, indep_tol, scans
         self.groups, self.bank_groups, self.group_size = groups, bank_groups, group_size
-        self.recenter, self.coordinates, self.weights = recenter, coordinates, weights
-        at_least(self, scans=1, groups=1, bank_groups=1, group_size=1, coordinates=0.0)
+        self.recenter, self.coordinates, self.around, self.weights = recenter, coordinates, around, weights
+        at_least(self, scans=1, groups=1, bank_groups=1, group_size=1, coordinates=0.0, around=0)
         one_of(self, frame=("matched", "pcm", "none"), basis=("far-far-near", "far-near-near"))
         super().__init__(lof=lof, smooth=smooth, **options)
         self._network = load_ctf_net(weights, seed=self.seed).to(self.device)
@@ -170,9 +176,21 @@ class RIF(BankStrategy):
         return torch.cat([feature, self.coordinates * points[row].float()], 1) if self.coordinates else feature
 
     def _rows(self, parts: list[PointCloud]) -> Tensor:
-        """The rows of a category; for "pcm" each cloud in several frames."""
+        """The rows of a category, with the distance to be expected of a normal group there; for "pcm" each cloud in
+        several frames."""
         several = self.scans if self.frame == "pcm" else 1
-        return super()._rows([self._seen(part, number) for part in parts for number in range(several)])
+        seen = [[self._seen(part, number) for number in range(several)] for part in parts]
+        if not self.around or len(parts) < 2:  # one cloud does not tell how two normal ones differ
+            return super()._rows([view for views in seen for view in views])
+        step = -(-sum(len(view.pos) for views in seen for view in views) // CANDIDATES)
+        feature = [torch.cat([view.feature for view in views])[::step] for views in seen]
+        place = torch.cat([torch.cat([view.pos for view in views])[::step] for views in seen])
+        away = held_out_scores(feature, torch.cat, lambda others, own: bank_nearest(others, own)[0][:, 0])
+        near = knn(place, place, min(self.around, len(place)))[0]
+        expected = torch.cat(away)[near].mean(1)
+        expected = expected.clamp_min(0.01 * float(expected.mean())) if float(expected.mean()) else expected + 1
+        rows = torch.cat([torch.cat(feature), expected[:, None]], 1)
+        return select(rows, self.bank_size or len(rows), self.selection, self.seed)
 
     def _seen(self, cloud: PointCloud, number: int) -> PointCloud:
         """A prepared cloud, densely described, in one of the frames that it may be given; number 0 is its own."""

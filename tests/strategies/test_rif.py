@@ -8,7 +8,7 @@ from toolkit.errors import HyperparameterError
 from toolkit.nn.shapes import random_rotation
 from toolkit.stream import CloudList
 
-SMALL = {"weights": "random", "groups": 100, "bank_groups": 250, "group_size": 16}
+SMALL = {"weights": "random", "groups": 100, "bank_groups": 250, "group_size": 16, "smooth": 4}
 
 
 def part(seed, bump=0.0, points=2500):
@@ -100,7 +100,7 @@ def test_recentred_features_do_not_tell_where_a_group_lies():
 
 def test_score_is_the_distance_to_the_nearest_feature_and_centre():
     clouds = [part(seed)[0] for seed in range(2)]
-    strategy = trained(clouds, coordinates=50.0, bank_groups=80, groups=60, bank_size=0, smooth=1)
+    strategy = trained(clouds, coordinates=50.0, bank_groups=80, groups=60, bank_size=0, smooth=1, around=0)
     rows, seen = strategy.bank_["part"], [strategy._seen(strategy.prepared(cloud), 0) for cloud in clouds]
     assert rows.shape == (160, 1028) and (rows[:, -1] == 1).all()
     assert torch.allclose(rows[80:, 1024:1027], 50 * seen[1].pos)
@@ -108,6 +108,23 @@ def test_score_is_the_distance_to_the_nearest_feature_and_centre():
     own = strategy.prepared(other).feature
     away = torch.cdist(own.double(), rows[:, :-1].double()).amin(1)
     assert strategy.score(other).object == pytest.approx(float(away.max()), rel=1e-2)
+
+
+def test_expected_distance_is_that_of_the_other_training_clouds():
+    """Against a loop over clouds and rows."""
+    strategy = trained([part(seed)[0] for seed in range(3)], bank_groups=60, around=7, bank_size=0)
+    feature, expected = strategy.bank_["part"][:, :-1].double(), strategy.bank_["part"][:, -1]
+    place = feature[:, 1024:] / 400
+    away = torch.cat([
+        torch.cdist(feature[own], feature[[i for i in range(180) if i not in own]]).amin(1)
+        for own in (list(range(0, 60)), list(range(60, 120)), list(range(120, 180)))
+    ])  # fmt: skip
+    near = torch.cdist(place, place).topk(7, largest=False).indices
+    assert torch.allclose(expected.double(), away[near].mean(1), rtol=1e-3)
+    plain = trained([part(seed)[0] for seed in range(3)], bank_groups=60, around=0, bank_size=0)
+    assert (plain.bank_["part"][:, -1] == 1).all()
+    assert (trained([part(0)[0]], bank_groups=60).bank_["part"][:, -1] == 1).all()  # nothing to compare with
+    assert (trained([part(0)[0]] * 2, bank_groups=60).bank_["part"][:, -1] == 1).all()  # or no difference
 
 
 def test_template_survives_restart_and_decides_the_cache_key():
@@ -120,6 +137,13 @@ def test_template_survives_restart_and_decides_the_cache_key():
 
 
 def test_wrong_hyperparameters():
-    for options in ({"frame": "pca"}, {"groups": 0}, {"basis": "near"}, {"scans": 0}, {"coordinates": -1}):
+    for options in (
+        {"frame": "pca"},
+        {"groups": 0},
+        {"basis": "near"},
+        {"scans": 0},
+        {"coordinates": -1},
+        {"around": -1},
+    ):
         with pytest.raises(HyperparameterError):
             RIF(weights="random", **options)
