@@ -185,7 +185,8 @@ class RIF(BankStrategy):
         step = -(-sum(len(view.pos) for views in seen for view in views) // CANDIDATES)
         feature = [torch.cat([view.feature for view in views])[::step] for views in seen]
         place = torch.cat([torch.cat([view.pos for view in views])[::step] for views in seen])
-        away = held_out_scores(feature, torch.cat, lambda others, own: bank_nearest(others, own)[0][:, 0])
+        away = held_out_scores(feature, lambda others: torch.cat(list(others)),
+                               lambda others, own: bank_nearest(others, own)[0][:, 0])  # fmt: skip
         near = knn(place, place, min(self.around, len(place)))[0]
         expected = torch.cat(away)[near].mean(1)
         expected = expected.clamp_min(0.01 * float(expected.mean())) if float(expected.mean()) else expected + 1

@@ -68,13 +68,23 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, C) -> (B, K, D)."""
+        return self._last(self._mixed(x))
+
+    def largest(self, x: Tensor) -> Tensor:
+        """(B, K, C) -> (B, D), the maximum over K of `forward`: what comes last keeps the order, so the maximum of what
+        goes in is enough."""
+        return self._last(largest(self._mixed(x)))
+
+    def _mixed(self, x: Tensor) -> Tensor:
         (near, near_bias), (far, far_bias) = self.near.kernel(5), self.far.kernel(5)
         if self.merge == "sum":
             x = self.mix(filtered(x, near + far, near_bias + far_bias))
         else:
             x = self.mix(torch.cat([filtered(x, near, near_bias), filtered(x, far, far_bias)], -1))
-        x = self.norm(F.elu(x).flatten(0, 1)).view_as(x)
-        return F.elu(x) if self.merge == "sum" else x
+        return self.norm(F.elu(x, inplace=True).flatten(0, 1)).view_as(x)
+
+    def _last(self, x: Tensor) -> Tensor:
+        return F.elu(x, inplace=True) if self.merge == "sum" else x
 
 
 def filtered(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
@@ -111,7 +121,7 @@ class Transform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, C) -> (B, C, C)."""
-        change = self.head(largest(self.blocks(x))).view(-1, self.size, self.size)
+        change = self.head(pooled(self.blocks, x)).view(-1, self.size, self.size)
         return change + torch.eye(self.size, dtype=change.dtype, device=change.device)
 
 
@@ -152,7 +162,7 @@ class CTFNet(nn.Module):
             x = self.first(points @ self.transform(points).to(points.dtype))
             if self.feature_transform is not None:
                 x = x @ self.feature_transform(x).to(x.dtype)
-            return largest(self.rest(x)).float()
+            return pooled(self.rest, x).float()
 
     def forward(self, points: Tensor) -> Tensor:
         """(B, K, 3) -> (B, classes) logits."""
@@ -162,6 +172,13 @@ class CTFNet(nn.Module):
 def largest(x: Tensor) -> Tensor:
     """(B, K, C) -> (B, C) maximum over K; amax is the faster one forwards, but its gradient is slower."""
     return x.max(1).values if torch.is_grad_enabled() else x.amax(1)
+
+
+def pooled(blocks: nn.Sequential, x: Tensor) -> Tensor:
+    """(B, K, C) through several `Block` -> (B, D), the maximum over K."""
+    last = blocks[-1]
+    assert isinstance(last, Block)
+    return last.largest(blocks[:-1](x))
 
 
 def load_ctf_net(weights: str | Path = "shipped", *, seed: int = 0, classes: int = 20, bf16: bool = False,
