@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.ops.clouds import bumpy
+from toolkit.ops import compiled
 
 
 @pytest.fixture
@@ -25,6 +26,15 @@ def global_generators_untouched():
     assert np.array_equal(np.random.get_state()[1], before[1])
     assert random.getstate() == before[2]
     assert torch.get_num_threads() == threads
+
+
+@pytest.fixture(params=["plain", "compiled"])
+def loops(request, monkeypatch) -> str:
+    """Tests that ask for this run twice: without numba and with it."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "enabled", request.param == "compiled")
+    return request.param
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from tests.ops.clouds import bumpy, noise, rotation, shuffled
 from toolkit.errors import CloudError, HyperparameterError
 from toolkit.ops import curvature, knn, normals
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def naive(pos, k, radius=None):
     """Smallest eigenvector and surface variation, point by point, by the iterative solver."""

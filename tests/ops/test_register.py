@@ -12,6 +12,8 @@ from toolkit.ops import Template, diagonal, knn, register, transformed
 
 SCANS = Path(__file__).parents[2].parent / "shared" / "data" / "scans"
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def part(count, seed=0):
     """A bumpy body with a knob: no pose but one fits."""
@@ -26,8 +28,8 @@ def residual(pos, target):
     return float(knn(target, pos, 1)[1].mean() + knn(pos, target, 1)[1].mean()) / 2 / diagonal(target)
 
 
-@pytest.fixture(scope="module")
-def template():
+@pytest.fixture
+def template(loops):
     return Template(part(6000))
 
 

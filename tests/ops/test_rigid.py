@@ -6,6 +6,8 @@ from toolkit.errors import HyperparameterError
 from toolkit.ops import fit_rigid, icp, normals, ransac, transformed
 from toolkit.ops.rigid import assemble, rotation_about
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def motion(seed=0, shift=20.0):
     return assemble(rotation(seed), shift * noise(3, seed=seed + 50).double())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from toolkit.errors import CloudError, HyperparameterError
 from toolkit.ops.check import check_points, check_positive
+from toolkit.ops.compiled import usable
 from toolkit.ops.morton import morton_order
 from toolkit.ops.normals import normals
 
@@ -53,6 +54,13 @@ def fpfh(
         rows = rows.detach().long()
         if rows.dim() != 1 or rows.numel() == 0 or int(rows.min()) < 0 or int(rows.max()) >= size:
             raise HyperparameterError(f"fpfh: rows must be a non-empty vector of indices in 0..{size - 1}.")
+
+    if usable(pos, normal):
+        from toolkit.ops.compiled.neighbourhoods import histograms
+
+        found = histograms(pos.numpy(), normal.numpy(), int(k), float(radius), None if rows is None else rows.numpy())
+        if found is not None:
+            return torch.from_numpy(found)
 
     import open3d
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from toolkit.errors import HyperparameterError
 from toolkit.ops.check import check_points, check_positive
+from toolkit.ops.compiled import usable
 from toolkit.ops.knn import knn
 
 Orientation = Literal["outward", "consistent", "none"]
@@ -87,6 +88,13 @@ def _covariances(pos: Tensor, k: int, radius: float | None, name: str) -> Iterat
     if radius is not None:
         check_positive(radius, f"{name}: radius")
     k = min(k, pos.shape[0])
+    if usable(pos):
+        from toolkit.ops.compiled.neighbourhoods import covariances
+
+        found = covariances(pos.numpy(), k, math.inf if radius is None else radius)
+        if found is not None:
+            yield torch.from_numpy(found)
+            return
     index, distance = knn(pos, pos, k)
     axes = pos.t().contiguous()
     for rows in torch.arange(pos.shape[0], device=pos.device).split(_ROWS):

@@ -7,9 +7,12 @@ here rather than taken from Open3D because Open3D's stops at a moment that depen
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from toolkit.ops.compiled import usable
 from toolkit.ops.rigid import fit_rigid
 
 _TILE = 2**20  # coordinates held at a time
@@ -47,6 +50,40 @@ def ransac(
     source, target = source.double(), target.double()
     generator = torch.Generator().manual_seed(seed)
     triple = torch.randint(pairs, (samples, 3), generator=generator).to(source.device)
+    rotation, translation, count = _judged(source, target, triple, distance, edge)
+    # Of transforms that carry a few of the points to nearly the same places, the best stands for all.
+    probe = source[:: -(-pairs // _PROBES)]
+    near_to = _near_to(probe, rotation, translation, 2 * distance)
+    found: list[Tensor] = []
+    while len(found) < keep and len(count) and int(count.max()) >= 3:
+        best = int(count.argmax())
+        inside = (source @ rotation[best].t() + translation[best] - target).norm(dim=1) <= distance
+        found.append(fit_rigid(source[inside], target[inside]))
+        count[near_to(best)] = 0
+    return found
+
+
+def _near_to(probe: Tensor, rotation: Tensor, translation: Tensor, limit: float) -> Callable[[int], Tensor]:
+    """A function that says which transforms (B,) carry the probes, on average, as near as that to where one does."""
+    if usable(probe):
+        from toolkit.ops.compiled.hypotheses import near_to
+
+        arrays = probe.numpy(), rotation.numpy(), translation.numpy()
+        return lambda one: torch.from_numpy(near_to(*arrays, one, limit))
+    place = probe @ rotation.transpose(1, 2) + translation[:, None]
+    return lambda one: (place - place[one]).norm(dim=2).mean(1) <= limit
+
+
+def _judged(
+    source: Tensor, target: Tensor, triple: Tensor, distance: float, edge: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotations (B, 3, 3) and translations (B, 3) of the triples that pass, and the number of pairs that agree (B,)."""
+    if usable(source, target):
+        from toolkit.ops.compiled.hypotheses import judged
+
+        found = judged(source.numpy(), target.numpy(), triple.numpy(), float(distance), float(edge))
+        rotation, translation, count = map(torch.from_numpy, found)
+        return rotation, translation, count
     before, after = source[triple], target[triple]
     side_s = (before - before.roll(1, 1)).norm(dim=2)
     side_t = (after - after.roll(1, 1)).norm(dim=2)
@@ -59,17 +96,7 @@ def ransac(
     frame_s, frame_t = _frames(before), _frames(after)
     rotation = frame_t @ frame_s.transpose(1, 2)
     translation = after.mean(1) - (rotation @ before.mean(1)[:, :, None]).squeeze(2)
-    count = _agreeing(source, target, rotation, translation, distance)
-    # Of transforms that carry a few of the points to nearly the same places, the best stands for all.
-    probe = source[:: -(-pairs // _PROBES)]
-    place = probe @ rotation.transpose(1, 2) + translation[:, None]
-    found: list[Tensor] = []
-    while len(found) < keep and len(count) and int(count.max()) >= 3:
-        best = int(count.argmax())
-        inside = (source @ rotation[best].t() + translation[best] - target).norm(dim=1) <= distance
-        found.append(fit_rigid(source[inside], target[inside]))
-        count[(place - place[best]).norm(dim=2).mean(1) <= 2 * distance] = 0
-    return found
+    return rotation, translation, _agreeing(source, target, rotation, translation, distance)
 
 
 def _frames(triangle: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 from toolkit.errors import CloudError, HyperparameterError
 from toolkit.ops.bank import bank_nearest
 from toolkit.ops.check import check_points, check_positive
+from toolkit.ops.compiled import usable
 from toolkit.ops.fpfh import fpfh
 from toolkit.ops.icp import icp as refine
 from toolkit.ops.knn import Neighbours
@@ -45,6 +46,7 @@ _MOVING = 2000  # source points that are laid on the template in the last refine
 _TRYING = 600  # and in those before
 _TURNED = 4  # of the template's 23 turned poses, look closer at so many
 _FINAL = 2  # poses refined to the end
+_REACH = 3  # voxels that the first refinements look far
 
 
 class Template:
@@ -69,6 +71,18 @@ class Template:
         self.search = Neighbours(self.fine)
         self.fine_normal = normals(self.fine, orient="none")
         self.turns = _turns(self.fine)
+        self._surface: list[Any] = []
+
+    def surface(self) -> Any:
+        """The fine points in cells, for compiled searches (`toolkit.ops.compiled.surface`); None without those."""
+        if not usable(self.fine):
+            return None
+        if not self._surface:
+            from toolkit.ops.compiled.surface import surface_for
+
+            spacing, reach = self.voxel / _FINE, _REACH * self.voxel
+            self._surface = [surface_for(self.fine.numpy(), self.fine_normal.numpy(), spacing, reach)]
+        return self._surface[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,26 +150,25 @@ def register(
     fine = voxel_downsample(source, size / _FINE)
     fine, few = _thinned(fine, _MOVING), _thinned(fine, _TRYING)
 
-    def ranked(poses: list[Tensor], pos: Tensor, reach: float = 1) -> list[Tensor]:
-        return sorted(poses, key=lambda pose: _misfit(pos, template, pose, reach))
+    def best(poses: list[Tensor], pos: Tensor, keep: int, reach: float = 1) -> list[Tensor]:
+        misfit = _misfits(pos, template, poses, reach, keep)
+        return [poses[i] for i in sorted(range(len(poses)), key=misfit.__getitem__)[:keep]]
 
     def refined(poses: list[Tensor]) -> list[Tensor]:
-        if not icp:
-            return []
-        return [_refined(few, template, pose, 3 * size, iterations=10, tolerance=1e-3) for pose in poses]
+        return _refined(few, template, poses, _REACH * size, 10, 1e-3) if icp else []
 
     stay = torch.eye(4, dtype=torch.float64)
     poses = [stay, *find(coarse, feature, template, seed)]
-    poses = ranked(poses + refined(poses), few)
-    turned = ranked([turn @ poses[0] for turn in template.turns], few, reach=3)[:_TURNED]
-    poses = ranked(poses + turned + refined(turned), few)[:_FINAL]
+    poses = best(poses + refined(poses), few, _FINAL)
+    turned = best([turn @ poses[0] for turn in template.turns], few, _TURNED, reach=_REACH)
+    poses = best(poses + turned + refined(turned), few, _FINAL)
     if icp:
-        poses += [_refined(fine, template, pose, size) for pose in poses]
-    best = ranked([stay, *poses], fine)[0]
-    away = _distances(fine, template, best)
+        poses += _refined(fine, template, poses, size, 30, 1e-5)
+    (found,) = best([stay, *poses], fine, 1)
+    away = _distances(fine, template, found)
     near = away[away <= size]
     return Registration(
-        transform=best,
+        transform=found,
         fitness=len(near) / len(away),
         rmse=float(near.square().mean().sqrt()) if len(near) else float("inf"),
     )
@@ -207,18 +220,38 @@ def _thinned(pos: Tensor, count: int) -> Tensor:
     return pos[:: -(-len(pos) // count)]
 
 
-def _refined(pos: Tensor, template: Template, start: Tensor, distance: float, **options: Any) -> Tensor:
-    return refine(pos, template.search, template.fine_normal, start, distance=distance, **options).cpu()
+def _refined(
+    pos: Tensor, template: Template, poses: list[Tensor], distance: float, iterations: int, tolerance: float
+) -> list[Tensor]:
+    """Each pose after iterative closest point."""
+    surface = template.surface()
+    if surface is not None:
+        return list(torch.from_numpy(surface.refined(pos.numpy(), _stacked(poses), distance, iterations, tolerance)))
+    options: dict[str, Any] = dict(distance=distance, iterations=iterations, tolerance=tolerance)
+    return [refine(pos, template.search, template.fine_normal, pose, **options).cpu() for pose in poses]
 
 
 def _distances(pos: Tensor, template: Template, transform: Tensor) -> Tensor:
-    """(N,) distance of each moved point to the template."""
+    """(N,) distance of each moved point to the template; what is beyond a voxel may be inf."""
+    surface = template.surface()
+    if surface is not None:
+        return torch.from_numpy(surface.distances(pos.numpy(), transform.numpy(), template.voxel))
     return template.search.find(transformed(pos, transform), 1)[1][:, 0]
 
 
-def _misfit(pos: Tensor, template: Template, transform: Tensor, reach: float) -> float:
-    """Mean squared distance to the template; beyond ``reach`` voxels, how far does not matter."""
-    return float(_distances(pos, template, transform).clamp_max(reach * template.voxel).square().mean())
+def _misfits(pos: Tensor, template: Template, poses: list[Tensor], reach: float, keep: int) -> list[float]:
+    """Mean squared distance to the template under each pose; beyond ``reach`` voxels, how far does not matter.
+
+    May be inf for poses that are not among the ``keep`` best.
+    """
+    surface, reach = template.surface(), reach * template.voxel
+    if surface is not None:
+        return surface.misfits(pos.numpy(), _stacked(poses), reach, keep).tolist()
+    return [float(_distances(pos, template, pose).clamp_max(reach).square().mean()) for pose in poses]
+
+
+def _stacked(poses: list[Tensor]) -> np.ndarray:
+    return torch.stack(poses).numpy() if poses else np.empty((0, 4, 4))
 
 
 def _turns(pos: Tensor) -> list[Tensor]:

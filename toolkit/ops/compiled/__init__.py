@@ -1,0 +1,46 @@
+"""Compiled inner loops of point operators: used where numba is installed (``pip install 'continual3d[fast]'``).
+
+Every operator has a path without them, which is what they are tested against (`tests/ops/test_compiled.py`): the same
+results but for rounding and for the order of equal distances. Compiled code is kept beside these files, or in the
+user's cache directory where that is not writable, so that only the first call after an installation waits for the
+compiler, some seconds. Set the environment variable ``CONTINUAL3D_COMPILED=0`` to leave them out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+enabled = os.environ.get("CONTINUAL3D_COMPILED", "1") != "0" and importlib.util.find_spec("numba") is not None
+"""Whether compiled loops are used; tests turn this off."""
+
+OPTIONS: dict[str, Any] = dict(cache=True, nogil=True, error_model="numpy")
+"""Of all kernels: kept on disk, free of Python's lock, dividing by zero as numpy does."""
+
+_ROWS = 4096  # rows per call in a thread
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether compiled loops are there and all tensors are where they can be read."""
+    return enabled and all(tensor.device.type == "cpu" for tensor in tensors)
+
+
+def spread(kernel: Callable[[int, int], Any], rows: int) -> None:
+    """Call ``kernel(first, last)`` for all of 0..rows, on as many threads as torch uses.
+
+    Kernels write to rows of their own, so that the result does not depend on the number of threads.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or rows <= _ROWS:
+        kernel(0, rows)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        bounds = np.arange(0, rows, _ROWS)
+        list(pool.map(lambda first: kernel(int(first), min(int(first) + _ROWS, rows)), bounds))
