@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "open3d-cpu", "open3d", "pykdtree", "fpsample", "faiss-cpu",
-            "small-gicp", "pandas")  # fmt: skip
+            "small-gicp", "pandas", "numba")  # fmt: skip
 
 
 class CheckFailed(AssertionError):

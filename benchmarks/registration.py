@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -9,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.baselines import open3d_calls
 from benchmarks.clouds import bumpy
 from benchmarks.harness import Bench, at_most
-from toolkit.ops import register
+from toolkit.ops import compiled, register
 from toolkit.ops.register import Template
 
 
@@ -19,12 +21,25 @@ def run(bench: Bench) -> None:
         template, (source, truth) = bumpy(size).numpy(), moved(size)
         kept = Template(torch.from_numpy(template))
         scan = torch.from_numpy(source)
+        plain = Template(torch.from_numpy(template))
         away = at_most(lambda found, s=source, t=truth: misplaced(found, s, t), "residual")
-        bench.paired("registration", f"{size:,} onto {size:,}",
-                     ("RANSAC, unoriented", lambda s=source, t=template: open3d_calls.registration(s, t)),
+        case, baseline = f"{size:,} onto {size:,}", partial(open3d_calls.registration, source, template)
+        note = ("residual: root mean square distance of points to where they belong; the baseline takes between 1 and "
+                "17 s, as its unseeded RANSAC finds or does not find early agreement")  # fmt: skip
+        bench.paired("registration", case, ("RANSAC, unoriented", baseline),
                      ("register", lambda s=scan, k=kept: register(s, k).transform.numpy()), away, target=50,
-                     note="residual: root mean square distance of points to where they belong; the baseline takes "
-                      "between 1 and 17 s, as its unseeded RANSAC finds or does not find early agreement")  # fmt: skip
+                     note=note)  # fmt: skip
+        bench.paired("registration", f"{case}, without numba", ("RANSAC, unoriented", baseline),
+                     ("register", lambda s=scan, k=plain: without_numba(s, k)), away, note=note)  # fmt: skip
+
+
+def without_numba(source: torch.Tensor, template: Template) -> np.ndarray:
+    """As where that is not installed."""
+    before, compiled.enabled = compiled.enabled, False
+    try:
+        return register(source, template).transform.numpy()
+    finally:
+        compiled.enabled = before
 
 
 def moved(size: int) -> tuple[np.ndarray, np.ndarray]:

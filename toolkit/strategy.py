@@ -124,7 +124,11 @@ class AnomalyStrategy(SupervisedTemplate):
         return cloud
 
     def prepare_key(self, cloud: PointCloud) -> str:
-        """What else than `prepare_arguments` and the cloud's own content `prepare` depends on (e.g. a template)."""
+        """What else than `prepare_arguments` and the cloud's own content `prepare` depends on (e.g. a template).
+
+        It may look at names and categories of the cloud, but not at its points: where an epoch repeats a cloud whose
+        preparation is at hand, they are not read again.
+        """
         return ""
 
     def augment(self, cloud: PointCloud) -> PointCloud:
@@ -185,12 +189,11 @@ class AnomalyStrategy(SupervisedTemplate):
         """`prepare` with its result kept in memory (up to 512 MB) and, where the strategy has a store, on disk."""
         if type(self).prepare is AnomalyStrategy.prepare:
             return cloud
-        key = key_of("prepare", type(self).__name__, self.prepare_version, content_hash(cloud), cloud.category,
-                     [getattr(self, n) for n in self.prepare_arguments], self.prepare_key(cloud))  # fmt: skip
-        found = self._memory.get(key)
+        content = content_hash(cloud)
+        found = self._at_hand(cloud, content)
         if found is not None:
-            self._memory.move_to_end(key)
-            return found.update_facts(cloud)
+            return found
+        key = self._key(cloud, content)
 
         def make() -> dict[str, Any]:
             with seeded(self.seed, key), torch.no_grad():
@@ -204,13 +207,36 @@ class AnomalyStrategy(SupervisedTemplate):
             self._memory_bytes -= self._memory.popitem(last=False)[1].nbytes()
         return result.update_facts(cloud)
 
+    def _key(self, cloud: PointCloud, content: str) -> str:
+        return key_of("prepare", type(self).__name__, self.prepare_version, content, cloud.category,
+                      [getattr(self, n) for n in self.prepare_arguments], self.prepare_key(cloud))  # fmt: skip
+
+    def _at_hand(self, facts: PointCloud, content: str) -> PointCloud | None:
+        """The prepared cloud of that content, if it is in memory."""
+        key = self._key(facts, content)
+        found = self._memory.get(key)
+        if found is None:
+            return None
+        self._memory.move_to_end(key)
+        return found.update_facts(facts)
+
     def prepared_experience(self, experience: CloudExperience) -> CloudExperience:
         """The experience over prepared clouds, so that every plugin's buffer and pass sees what the network sees."""
         raw = experience.clouds
         kept = [i for i, s in enumerate(raw.samples) if self.uses_known_defects or not s.y]
 
+        read: dict[int, tuple[PointCloud, str]] = {}  # what is known of clouds that were read before
+
         def load(sample: Any) -> PointCloud:
-            return self.augment(self.prepared(raw.load(sample)))
+            if id(sample) in read:
+                found = self._at_hand(*read[id(sample)])
+                if found is not None:
+                    return self.augment(found)
+            cloud = raw.load(sample)
+            prepared = self.prepared(cloud)
+            if prepared is not cloud:
+                read[id(sample)] = facts_of(cloud), content_hash(cloud)
+            return self.augment(prepared)
 
         samples, targets = [raw.samples[i] for i in kept], [raw.targets[i] for i in kept]
         return experience.with_clouds(CloudList(raw.name, samples, load, targets))
@@ -418,6 +444,17 @@ def seeded(*parts: Any) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(legacy)
+
+
+def facts_of(cloud: PointCloud) -> PointCloud:
+    """A cloud without its tensors but for labels; of these, a normal cloud's take no memory."""
+    facts = cloud.clone_shallow()
+    for key in cloud.tensors():
+        if key != "point_y":
+            del facts[key]
+        elif not bool(cloud.point_y.any()):
+            facts.point_y = cloud.point_y.new_zeros(1).expand(cloud.point_y.shape)
+    return facts
 
 
 def content_hash(cloud: PointCloud) -> str:

@@ -17,6 +17,7 @@ from toolkit.ops.compiled import OPTIONS
 
 _CELLS = 8  # at most so many per point
 _TRIAL = 16  # points per cell, about, of the grid that measures the density
+_FINEST = 128  # cells of that grid along the longest side
 _CROWDED = 8  # where points have so many more companions in their cells than expected, the grid is given up
 
 
@@ -57,18 +58,19 @@ def cells_for(pos: np.ndarray, k: int, radius: float) -> Cells | None:
     Returns:
         None where a grid does not fit the cloud: a few points far away, or points on top of each other.
     """
-    pos = pos.astype(np.float64)
-    low, side = pos.min(0), np.ptp(pos, axis=0)
+    axes = np.ascontiguousarray(pos.T, np.float64)
+    low = axes.min(1)
+    side = axes.max(1) - low
     longest = float(side.max())
     if not longest > 0:
         return None
-    trial = longest / math.sqrt(len(pos) / _TRIAL + 1)
-    occupied = len(np.unique(_numbers(pos, low, trial, _shape(side, trial))))
+    trial = longest / min(math.sqrt(len(pos) / _TRIAL + 1), _FINEST)
+    occupied = np.count_nonzero(np.bincount(_numbers(axes, low, trial, _shape(side, trial))))
     density = len(pos) / (occupied * trial**2)  # a surface takes up as many cells as it has area, or a little more
     edge = max(min(math.sqrt(k / (math.pi * density)), radius) / 2, longest * 1e-6)
     while np.prod(_shape(side, edge).astype(float)) > _CELLS * len(pos) + 1000:
         edge *= 1.25
-    cells = sorted_into(pos, low, edge, _shape(side, edge))
+    cells = sorted_into(axes, low, edge, _shape(side, edge))
     count = np.diff(cells.start).astype(float)
     if (count**2).sum() / len(pos) > _CROWDED * (k + 8):
         return None
@@ -79,16 +81,20 @@ def _shape(side: np.ndarray, edge: float) -> np.ndarray:
     return (side / edge).astype(np.int64) + 1
 
 
-def _numbers(pos: np.ndarray, low: np.ndarray, edge: float, shape: np.ndarray) -> np.ndarray:
-    cell = ((pos - low) / edge).astype(np.int64)
-    return (cell[:, 0] * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2]
+def sorted_into(axes: np.ndarray, low: np.ndarray, edge: float, shape: np.ndarray) -> Cells:
+    """(3, N) float64 points, all within the grid, sorted into its cells."""
+    start, order = _counted(_numbers(axes, low, edge, shape), int(shape.prod()))
+    return Cells(order, axes[:, order], start, shape, low, edge)
 
 
-def sorted_into(pos: np.ndarray, low: np.ndarray, edge: float, shape: np.ndarray) -> Cells:
-    """(N, 3) float64 points, all within the grid, sorted into its cells."""
-    number = _numbers(pos, low, edge, shape)
-    start, order = _counted(number, int(shape.prod()))
-    return Cells(order, np.ascontiguousarray(pos[order].T), start, shape, low, edge)
+@njit(**OPTIONS)
+def _numbers(axes, low, edge, shape):
+    """(N,) cell of each of (3, N) points."""
+    out = np.empty(axes.shape[1], np.int64)
+    for row in range(axes.shape[1]):
+        i, j = int((axes[0, row] - low[0]) / edge), int((axes[1, row] - low[1]) / edge)
+        out[row] = (i * shape[1] + j) * shape[2] + int((axes[2, row] - low[2]) / edge)
+    return out
 
 
 @njit(**OPTIONS)

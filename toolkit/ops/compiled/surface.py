@@ -27,11 +27,12 @@ def surface_for(pos: np.ndarray, normal: np.ndarray, spacing: float, reach: floa
     Returns:
         None where the points do not fit into such cells, as a few of them lie far away.
     """
-    pos = pos.astype(np.float64)
-    low, side, edge = pos.min(0) - reach, np.ptp(pos, axis=0) + 2 * reach, 3 * spacing
+    axes = np.ascontiguousarray(pos.T, np.float64)
+    low, edge = axes.min(1) - reach, 3 * spacing
+    side = axes.max(1) + reach - low
     while np.prod(np.ceil(side / edge)) > _MOST:
         edge *= 1.25
-    cells = sorted_into(pos, low, edge, (side / edge).astype(np.int64) + 1)
+    cells = sorted_into(axes, low, edge, (side / edge).astype(np.int64) + 1)
     if (np.diff(cells.start).astype(float) ** 2).sum() / len(pos) > _CROWDED:
         return None
     return Surface(cells, normal)
