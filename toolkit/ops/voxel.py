@@ -10,6 +10,8 @@ from torch import Tensor
 from toolkit.errors import HyperparameterError
 from toolkit.ops.check import check_points, check_positive
 
+_ROWS = 2**16  # points at a time: what is computed of them stays in the cache
+
 
 @overload
 def voxel_downsample(pos: Tensor, size: float, *, return_inverse: Literal[False] = False) -> Tensor: ...
@@ -32,17 +34,20 @@ def voxel_downsample(pos: Tensor, size: float, *, return_inverse: bool = False) 
     """
     check_positive(size, "voxel_downsample: size")
     pos = check_points(pos, "voxel_downsample: pos", dim=3)
-    cell = ((pos - pos.amin(0)).double() / size).floor_()
-    extent = [int(n) + 1 for n in cell.amax(0).tolist()]
+    low = pos.amin(0)
+    extent = [int(n) + 1 for n in ((pos.amax(0) - low).double() / size).tolist()]
     if extent[0] * extent[1] * extent[2] >= 2**63:
         raise HyperparameterError(
             f"voxel_downsample: cells of size {size:g} are too small for a cloud of this extent "
             f"({extent[0]} x {extent[1]} x {extent[2]} cells). Use a larger size, relative to the cloud's diagonal."
         )
-    x, y, z = cell.long().unbind(1)
-    _, inverse, count = torch.unique((x * extent[1] + y) * extent[2] + z, return_inverse=True, return_counts=True)
-    total = torch.zeros((count.shape[0], 3), dtype=torch.float64, device=pos.device).index_add_(
-        0, inverse, pos.double()
-    )
+    number = torch.empty(pos.shape[0], dtype=torch.long, device=pos.device)
+    for part, to in zip(pos.split(_ROWS), number.split(_ROWS)):
+        x, y, z = ((part - low).double() / size).long().unbind(1)
+        torch.add((x * extent[1] + y) * extent[2], z, out=to)
+    _, inverse, count = torch.unique(number, return_inverse=True, return_counts=True)
+    total = torch.zeros((count.shape[0], 3), dtype=torch.float64, device=pos.device)
+    for part, at in zip(pos.split(_ROWS), inverse.split(_ROWS)):
+        total.index_add_(0, at, part.double())
     mean = (total / count[:, None]).to(pos.dtype)
     return (mean, inverse) if return_inverse else mean
