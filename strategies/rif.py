@@ -80,8 +80,6 @@ class RIF(BankStrategy):
             hardly elsewhere.
         group_size: points per group.
         recenter: subtract a group's centre from its points, so that features no longer tell where the group lies.
-        coordinates: weight of a group's centre, in the frame and on the unit sphere, appended to its feature; 0 is
-            without.
         around: divide a distance by the one to be expected at the matched row: how far the rows of each training cloud
             lie from those of the others, on average over so many nearest places; 0 = the plain distance, as published.
             A class with a single cloud has plain distances, or those of ``lof``.
@@ -91,30 +89,27 @@ class RIF(BankStrategy):
     """
 
     paper = "Rotationally Invariant Features for 3D anomaly detection (RIF). arXiv 2511.13115, 2025"
-    prepare_arguments = ("voxel", "units", "frame", "basis", "indep_tol", "scans", "groups", "group_size", "recenter",
-                         "coordinates")  # fmt: skip
+    prepare_arguments = ("voxel", "units", "frame", "basis", "indep_tol", "scans", "groups", "group_size", "recenter")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"frame": "pcm", "scans": 1, "indep_tol": 1e-6, "groups": 512, "bank_groups": 512,
-                  "group_size": 512, "coordinates": 0.0, "around": 0, "voxel": 1e-4, "bank_size": 0, "smooth": 1,
-                  "spread": 10},
+                  "group_size": 512, "around": 0, "voxel": 1e-4, "bank_size": 0, "smooth": 1, "spread": 10},
         "tiny": {"groups": 48, "bank_groups": 96, "group_size": 16, "scans": 2},
     }  # fmt: skip
     search_space: ClassVar[dict[str, Space]] = {
         "groups": Categorical((256, 512, 1024), source="paper's ablation: 64 to 512, the more the better"),
         "group_size": Categorical((32, 64, 128, 256), source="paper's ablation: 64 to 512"),
         "indep_tol": Categorical((0.05, 0.1, 0.2, 0.3), source="ours"),
-        "coordinates": Categorical((0.0, 400.0, 800.0, 1600.0), source="ours; features of two places lie 100 apart"),
         "around": Categorical((0, 24), source="ours"),
     }
 
     def __init__(self, *, frame: Literal["matched", "pcm", "none"] = "matched", basis: Basis = "far-far-near",
                  indep_tol: float = 0.1, scans: int = 4, groups: int = 1024, bank_groups: int = 2048,
-                 group_size: int = 32, recenter: bool = False, coordinates: float = 400.0, around: int = 24,
-                 weights: str = "shipped", lof: int = 0, smooth: int = 24, **options: Any):  # fmt: skip
+                 group_size: int = 32, recenter: bool = False, around: int = 24, weights: str = "shipped",
+                 lof: int = 0, smooth: int = 24, **options: Any):  # fmt: skip
         self.frame, self.basis, self.indep_tol, self.scans = frame, basis, indep_tol, scans
         self.groups, self.bank_groups, self.group_size = groups, bank_groups, group_size
-        self.recenter, self.coordinates, self.around, self.weights = recenter, coordinates, around, weights
-        at_least(self, scans=1, groups=1, bank_groups=1, group_size=1, coordinates=0.0, around=0)
+        self.recenter, self.around, self.weights = recenter, around, weights
+        at_least(self, scans=1, groups=1, bank_groups=1, group_size=1, around=0)
         one_of(self, frame=("matched", "pcm", "none"), basis=("far-far-near", "far-near-near"))
         super().__init__(lof=lof, smooth=smooth, **options)
         self._network = load_ctf_net(weights, seed=self.seed).to(self.device)
@@ -168,12 +163,11 @@ class RIF(BankStrategy):
         return frames(points, self.scans, noise=0.01, tol=self.indep_tol, basis=self.basis, generator=generator)
 
     def _features(self, points: Tensor, row: Tensor) -> Tensor:
-        """(M, 3) points and (G,) centres among them -> (G, 1024), or (G, 1027) with coordinates."""
+        """(M, 3) points and (G,) centres among them -> (G, 1024)."""
         group = points[knn(points, points[row], min(self.group_size, points.shape[0]))[0]]
         if self.recenter:
             group = group - points[row][:, None]
-        feature = self._network.features(group.float().to(self.device)).cpu()
-        return torch.cat([feature, self.coordinates * points[row].float()], 1) if self.coordinates else feature
+        return self._network.features(group.float().to(self.device)).cpu()
 
     def _rows(self, parts: list[PointCloud]) -> Tensor:
         """The rows of a category, with the distance to be expected of a normal group there; for "pcm" each cloud in

@@ -45,11 +45,11 @@ from toolkit.data.parts import PARTS
 from toolkit.nn.ctf_net import SHIPPED, CTFNet, Depthwise, load_ctf_net, save
 from toolkit.nn.ctf_samples import Parts
 
-SHAPES, PLACES = 4, 16
+SHAPES, PLACES = 12, 16
 """Objects per step of the second loss, and places on each."""
 
 
-def pretrain(seed: int = 0, *, steps: int = 600, batch: int = 16, size: int = 32, patches: float = 0.5,
+def pretrain(seed: int = 0, *, steps: int = 400, batch: int = 16, size: int = 32, patches: float = 1.0,
              contrast: float = 1.0, pointwise: bool = True, lr: float = 2e-3, weight_decay: float = 1e-2,
              smoothing: float = 0.2, bf16: bool = False, partial: Path | None = None,
              stop: int | None = None) -> tuple[CTFNet, list[dict[str, float]]]:  # fmt: skip
@@ -129,21 +129,28 @@ def _losses(model: CTFNet, parts: Parts, batch: int, size: int, patches: float, 
             smoothing: float) -> tuple[Tensor, tuple[float, float, float, float]]:  # fmt: skip
     """The loss of a step, and cross-entropy, accuracy, second loss and share found of the curve."""
     clouds = round(batch * (1 - patches))
-    names, classes = [], []
-    for count, points, patch in ((clouds, 4 * size, False), (batch - clouds, size, True)):
-        if count > 1:  # batch norm needs two
-            groups, target = parts.draw(count, points, torch.full((count,), patch))
-            names.append(model(groups))
-            classes.append(target)
-    second, found = torch.zeros(()), 0.0
+    features, classes = [], []
+    if clouds > 1:  # batch norm needs two
+        whole, target = parts.draw(clouds, 4 * size, torch.zeros(clouds, dtype=torch.bool))
+        features.append(model.features(whole))
+        classes.append(target)
+    groups: list[Tensor] = []
+    if batch > clouds:
+        group, target = parts.draw(batch - clouds, size, torch.ones(batch - clouds, dtype=torch.bool))
+        groups.append(group)
+        classes.append(target)
     if contrast:
         pairs = parts.pairs(SHAPES, PLACES, size)
-        feature = model.features(torch.cat([pairs.first, pairs.second, pairs.defect]))
-        first, other, defect = feature.chunk(3)
-        second, found = same_place(first, other, defect)
-        names.append(model.classifier(first))
+        groups += pairs[:3]
         classes.append(pairs.target)
-    logits, target = torch.cat(names), torch.cat(classes)
+    second, found = torch.zeros(()), 0.0
+    if groups:  # in one go: batch norm is to see in training what it sees in use
+        feature = model.features(torch.cat(groups))
+        if contrast:
+            feature, other, defect = feature.tensor_split([len(feature) - 2 * len(pairs.first), -len(pairs.first)])
+            second, found = same_place(feature[-len(pairs.first) :], other, defect)
+        features.append(feature)
+    logits, target = model.classifier(torch.cat(features)), torch.cat(classes)
     loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
     right = float((logits.argmax(1) == target).float().mean())
     return loss + contrast * second, (loss.item(), right, second.item(), found)
@@ -207,17 +214,19 @@ def judge(model: CTFNet, seed: int, samples: int = 400, size: int = 32) -> dict[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, judge what was written, and write its record and curve."""
     parser = argparse.ArgumentParser(prog="python -m toolkit.nn.ctf_pretrain", description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16, help="groups to be named per step")
     parser.add_argument("--size", type=int, default=32, help="points per neighbourhood")
-    parser.add_argument("--patches", type=float, default=0.5, help="share of neighbourhoods among the batch")
+    parser.add_argument("--patches", type=float, default=1.0, help="share of neighbourhoods among the batch")
     parser.add_argument("--contrast", type=float, default=1.0, help="weight of the second loss; 0 = published")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where the hardware has it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=SHIPPED, help=f"weights file (default {SHIPPED.name})")
     options = parser.parse_args(arguments)
     partial = options.output.with_suffix(".partial")
     model, curve = pretrain(options.seed, steps=options.steps, batch=options.batch, size=options.size,
-                            patches=options.patches, contrast=options.contrast, partial=partial)  # fmt: skip
+                            patches=options.patches, contrast=options.contrast, bf16=options.bf16,
+                            partial=partial)  # fmt: skip
     save(model, options.output)
     lines = [",".join(curve[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in curve)]
     options.output.with_suffix(".csv").write_text("\n".join(lines) + "\n")
@@ -227,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "classes": list(PARTS),
         "command": f"python -m toolkit.nn.ctf_pretrain --steps {options.steps} --batch {options.batch} "
                    f"--size {options.size} --patches {options.patches} --contrast {options.contrast} "
-                   f"--seed {options.seed}",
+                   f"--seed {options.seed}{' --bf16' * options.bf16}",
         "cpu_hours": round(curve[-1]["seconds"] / 3600, 3),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
