@@ -15,7 +15,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.page` from the newest files in `benchmarks/results/`; `make bench` measures anew
-(`pip install -e '.[bench]'` for faiss and small_gicp, which are compared with and used nowhere else).
+(`pip install -e '.[bench]'` for faiss and small_gicp, which are compared with and used nowhere else, and for numba:
+where its version is named below, registration, FPFH and normals ran with compiled inner loops, which a plain
+installation does without; results are the same but for rounding).
 
 Baseline and candidate take turns in one process; the ratio is the median over these pairs of baseline time / candidate
 time, with a 95 % bootstrap interval, in processor seconds. Before anything is timed, both results are compared (last
@@ -87,10 +89,15 @@ def _comparison(rows: list[dict[str, str]]) -> str:
         cells.append([row["group"], row["case"], f"{row['candidate']} / {row['baseline']}",
                       f"**{ratio:.3g}** [{float(row['low']):.3g}, {float(row['high']):.3g}] of {row['pairs']}", said,
                       f"{_number(row['baseline_ms'])} → {_number(row['candidate_ms'])}",
-                      f"{float(row['baseline_mb']):.0f} → {float(row['candidate_mb']):.0f}",
+                      _megabytes(row),
                       row["check"] + note])  # fmt: skip
     return _table(["operator", "case", "candidate / baseline", "times faster [interval] of pairs", "target", "ms",
                    "MB", "check"], cells)  # fmt: skip
+
+
+def _megabytes(row: dict[str, str]) -> str:
+    first, second = float(row["baseline_mb"]), float(row["candidate_mb"])
+    return "" if first != first else f"{first:.0f} → {second:.0f}"
 
 
 def _pipelines(rows: list[dict[str, str]]) -> str:

@@ -158,7 +158,9 @@ def near(px, py, pz, k, limit, x, y, z, start, shape, low, edge, room):
     lower, upper = bound, bound
     if inside > k:
         if bound == np.inf:
-            bound = 2 * away.max() + 1
+            bound = 1.0
+            for at in range(size):
+                bound = max(bound, 2 * away[at])
         lower, upper = _threshold(away, k, bound, inside)
     place, found = room[1][0, :size], room[1][1, :size]
     count = 0

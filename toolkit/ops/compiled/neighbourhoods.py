@@ -27,18 +27,19 @@ def covariances(pos: np.ndarray, k: int, radius: float) -> np.ndarray | None:
         return None
     out = np.empty((len(pos), 6))
     limit = math.nextafter(radius**2, math.inf)
-    spread(lambda first, last: _covariances(first, last, k, limit, cells.order, *cells.arguments, out), len(pos))
+    some = _LEAST, math.inf
+    spread(lambda first, last: _covariances(first, last, k, limit, *some, cells.order, *cells.arguments, out), len(pos))
     return out
 
 
 @njit(**OPTIONS)
-def _covariances(first, last, k, limit, order, x, y, z, start, shape, low, edge, out):
+def _covariances(first, last, k, limit, least, everywhere, order, x, y, z, start, shape, low, edge, out):
     work = room()
     for row in range(first, last):
         px, py, pz = x[row], y[row], z[row]
         count, work = near(px, py, pz, k, limit, x, y, z, start, shape, low, edge, work)
-        if count < _LEAST:
-            count, work = near(px, py, pz, _LEAST, np.inf, x, y, z, start, shape, low, edge, work)
+        if count < least:
+            count, work = near(px, py, pz, least, everywhere, x, y, z, start, shape, low, edge, work)
         found = work[1][1]
         sx = sy = sz = xx = xy = xz = yy = yz = zz = 0.0
         for at in range(count):

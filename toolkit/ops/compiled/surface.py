@@ -141,7 +141,7 @@ def _moved(pose, point):
 def _misfits(pos, poses, limit, keep, points, start, guess, shape, low, edge):
     out = np.empty(len(poses))
     for p in range(len(poses)):
-        worst = np.sort(out[:p])[keep - 1] if p >= keep else np.inf
+        worst = _smallest(out, p, keep)
         total, most, pose = 0.0, worst * len(pos), poses[p].copy()
         for row in range(len(pos)):
             x, y, z = _moved(pose, pos[row])
@@ -150,6 +150,19 @@ def _misfits(pos, poses, limit, keep, points, start, guess, shape, low, edge):
                 break
         out[p] = total / len(pos) if total <= most else np.inf
     return out
+
+
+@njit(**OPTIONS)
+def _smallest(values, count, place):
+    """The place-th smallest of the first ``count`` values; inf if there are fewer."""
+    for i in range(count):
+        below, equal = 0, 0
+        for j in range(count):
+            below += values[j] < values[i]
+            equal += values[j] == values[i]
+        if below < place <= below + equal:
+            return values[i]
+    return np.inf
 
 
 @njit(**OPTIONS)
