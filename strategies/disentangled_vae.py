@@ -53,7 +53,8 @@ from toolkit.nn.learned_defect import LearnedDefect
 from toolkit.nn.place_statistics import deviations
 from toolkit.nn.registered import RegisteredStrategy
 from toolkit.ops import diagonal, fps, normals, voxel_downsample
-from toolkit.strategy import at_least, one_of, seeded
+from toolkit.seeding import seeded
+from toolkit.strategy import at_least, one_of
 from toolkit.tuning.space import Categorical, Float, Int, Space
 
 __all__ = ["DisentangledVAE"]

@@ -43,7 +43,8 @@ from toolkit.cloud import AnomalyMap, CloudBatch, PointCloud
 from toolkit.defects.npg import KINDS, NPG
 from toolkit.nn.implicit import EDGE, CloudField, GridField
 from toolkit.nn.registered import RegisteredStrategy
-from toolkit.strategy import Output, at_least, content_hash, one_of
+from toolkit.prepared import content_hash
+from toolkit.strategy import Output, at_least, one_of
 from toolkit.tuning.space import Categorical, Float, Space
 
 __all__ = ["DLF3AD"]

@@ -68,7 +68,8 @@ from toolkit.nn.offset_net import random_rotation
 from toolkit.nn.placed import less_means, place_means, plane_gap, thinned
 from toolkit.nn.registered import RegisteredStrategy
 from toolkit.ops.emd import matching
-from toolkit.strategy import Output, at_least, content_hash, one_of
+from toolkit.prepared import content_hash
+from toolkit.strategy import Output, at_least, one_of
 from toolkit.tuning.space import Float, Int, Space
 
 __all__ = ["DUSNet"]

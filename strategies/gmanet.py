@@ -47,7 +47,8 @@ from toolkit.errors import CloudError
 from toolkit.nn.apprentice import Apprentice
 from toolkit.nn.grouping import Groups, local_frames
 from toolkit.nn.token_residual import TokenNet, TokenOutput, TokenResidual
-from toolkit.strategy import at_least, content_hash
+from toolkit.prepared import content_hash
+from toolkit.strategy import at_least
 from toolkit.tuning.space import Categorical, Float, Int, Space
 
 __all__ = ["GMANet"]

@@ -59,7 +59,8 @@ from toolkit.metrics.triage import triage_metrics
 from toolkit.nn.offset_net import PUBLISHED, SPACE, TINY, OffsetNet, OffsetOutput, OffsetStrategy
 from toolkit.nn.sparse_unet import UNetSize
 from toolkit.nn.three_way import Calibration, Costs, Verdict, largest_region
-from toolkit.strategy import at_least, one_of, seeded
+from toolkit.seeding import seeded
+from toolkit.strategy import at_least, one_of
 from toolkit.stream import CloudExperience, CloudList
 from toolkit.tuning.space import Categorical, Float, Space
 

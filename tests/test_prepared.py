@@ -4,6 +4,8 @@ import torch
 
 from scenarios.class_incremental import ClassIncremental
 from tests.toys import Toy, ToyNet
+from toolkit.cloud import PointCloud
+from toolkit.prepared import Memory
 from toolkit.stream import build
 
 
@@ -59,7 +61,20 @@ def test_it_is_prepared_anew_when_its_key_changes_or_memory_is_gone():
     once = prepared.load(sample)
     strategy.factor = 3.0
     assert torch.allclose(prepared.load(sample).pos, 3 * once.pos)
-    strategy._memory.clear()
+    strategy._memory = Memory()
     before = len(dataset.read)
     assert torch.allclose(prepared.load(sample).pos, 3 * once.pos)
     assert len(dataset.read) == before + 1
+
+
+def test_memory_forgets_what_was_not_used_for_longest():
+    clouds = {name: PointCloud(torch.zeros(10, 3)) for name in "abcd"}
+    memory = Memory(limit=3 * clouds["a"].nbytes())
+    for name in "abc":
+        memory.put(name, clouds[name])
+    assert memory.get("a") is clouds["a"]
+    memory.put("d", clouds["d"])
+    assert memory.get("b") is None and all(memory.get(name) is clouds[name] for name in "acd")
+    large = PointCloud(torch.zeros(1000, 3))
+    memory.put("large", large)
+    assert memory.get("large") is large and memory.get("d") is None and memory.bytes == large.nbytes()

@@ -12,16 +12,12 @@ Continual behaviour (replay, EWC, joint training, ...) comes from Avalanche plug
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from avalanche.core import BasePlugin
 from avalanche.training.plugins import EvaluationPlugin
@@ -32,6 +28,8 @@ from torch.utils.data import DataLoader
 from toolkit.cloud import AnomalyMap, CloudBatch, PointCloud
 from toolkit.errors import HyperparameterError
 from toolkit.identify import add_prototypes, nearest_category
+from toolkit.prepared import Memory, content_hash, facts_of
+from toolkit.seeding import number_of, seeded
 from toolkit.store import Store, key_of
 from toolkit.stream import CloudExperience, CloudList, collate
 
@@ -103,8 +101,7 @@ class AnomalyStrategy(SupervisedTemplate):
         self.generator = torch.Generator().manual_seed(seed)
         self.precision: Literal["float32", "bf16"] = "float32"
         """Of training steps; "bf16" computes their matrix products in bfloat16, but prepares and scores as ever."""
-        self._memory: OrderedDict[str, PointCloud] = OrderedDict()
-        self._memory_bytes = 0
+        self._memory = Memory()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Leave constructors alone: Avalanche wraps each to check argument names against the class that defines it, not
@@ -201,10 +198,7 @@ class AnomalyStrategy(SupervisedTemplate):
 
         tensors = make() if self.store is None else self.store.get_or_make(key, make)
         result = PointCloud(**tensors)
-        self._memory[key] = result
-        self._memory_bytes += result.nbytes()
-        while self._memory_bytes > 512 << 20 and len(self._memory) > 1:
-            self._memory_bytes -= self._memory.popitem(last=False)[1].nbytes()
+        self._memory.put(key, result)
         return result.update_facts(cloud)
 
     def _key(self, cloud: PointCloud, content: str) -> str:
@@ -213,12 +207,8 @@ class AnomalyStrategy(SupervisedTemplate):
 
     def _at_hand(self, facts: PointCloud, content: str) -> PointCloud | None:
         """The prepared cloud of that content, if it is in memory."""
-        key = self._key(facts, content)
-        found = self._memory.get(key)
-        if found is None:
-            return None
-        self._memory.move_to_end(key)
-        return found.update_facts(facts)
+        found = self._memory.get(self._key(facts, content))
+        return None if found is None else found.update_facts(facts)
 
     def prepared_experience(self, experience: CloudExperience) -> CloudExperience:
         """The experience over prepared clouds, so that every plugin's buffer and pass sees what the network sees."""
@@ -277,7 +267,7 @@ class AnomalyStrategy(SupervisedTemplate):
         listed = list(experiences) if isinstance(experiences, Iterable) else [experiences]
         for experience in listed:
             with seeded(self.seed, "train", experience.current_experience):
-                self.generator.manual_seed(_number(self.seed, "augment", experience.current_experience))
+                self.generator.manual_seed(number_of(self.seed, "augment", experience.current_experience))
                 prepared = self.prepared_experience(experience)
                 if len(prepared.clouds):  # a task of nothing but known defects teaches most methods nothing
                     raw = experience.clouds
@@ -419,48 +409,3 @@ def one_of(strategy: Any, **choices: Sequence[Any]) -> None:
         if value not in allowed:
             raise HyperparameterError(f"{type(strategy).__name__}: {name} must be one of "
                                       f"{', '.join(map(repr, allowed))}, got {value!r}.")  # fmt: skip
-
-
-def _number(*parts: Any) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
-
-
-@contextmanager
-def seeded(*parts: Any) -> Iterator[None]:
-    """Run a block under random numbers that depend on nothing but `parts`; the global state is put back afterwards.
-
-    So a killed and resumed run, or clouds scored in another order, draw the same numbers.
-    """
-    import random
-
-    number = _number(*parts)
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(number)
-        np.random.seed(number % 2**32)
-        random.seed(number)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)
-
-
-def facts_of(cloud: PointCloud) -> PointCloud:
-    """A cloud without its tensors but for labels; of these, a normal cloud's take no memory."""
-    facts = cloud.clone_shallow()
-    for key in cloud.tensors():
-        if key != "point_y":
-            del facts[key]
-        elif not bool(cloud.point_y.any()):
-            facts.point_y = cloud.point_y.new_zeros(1).expand(cloud.point_y.shape)
-    return facts
-
-
-def content_hash(cloud: PointCloud) -> str:
-    """Hash of the coordinates, colours and normals of a cloud."""
-    digest = hashlib.sha1()
-    for name in ("pos", "rgb", "normal"):
-        if name in cloud:
-            digest.update(np.ascontiguousarray(cloud[name].numpy()).data)
-    return digest.hexdigest()

@@ -10,7 +10,8 @@ from scenarios.class_incremental import ClassIncremental
 from toolkit.cloud import PointCloud
 from toolkit.data.synthetic import Synthetic
 from toolkit.registry import entries
-from toolkit.strategy import AnomalyStrategy, _argument_names, seeded
+from toolkit.seeding import seeded
+from toolkit.strategy import AnomalyStrategy, _argument_names
 from toolkit.stream import build
 
 QUICK = {"epochs": 2}

@@ -27,8 +27,9 @@ from toolkit.nn.grouping import group
 from toolkit.nn.point_mae import load_point_mae
 from toolkit.nn.registered import RegisteredStrategy
 from toolkit.ops import bank_nearest, diagonal, interpolate, knn, smooth, voxel_downsample
+from toolkit.prepared import content_hash
 from toolkit.store import key_of
-from toolkit.strategy import at_least, content_hash
+from toolkit.strategy import at_least
 
 NORMAL, KNOWN, PSEUDO = 0, 1, 2
 """What a training cloud is: ``batch.kind`` (B,)."""

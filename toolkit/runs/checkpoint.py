@@ -5,7 +5,7 @@ Two files per checkpoint: ``task_003.pt`` holds the strategy's learned state (te
 importances, ...), needed only to go on training. Buffers refer to clouds by list name and row; no cloud is stored.
 
 Avalanche's own ``save_checkpoint`` fails with any torch optimizer under today's dill. Random states need no storing:
-each experience starts from a seed of its own (`toolkit.strategy.seeded`).
+each experience starts from a seed of its own (`toolkit.seeding.seeded`).
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("continual3d", "torch", "avalanche-lib", "torch-geometric", "open3d", "open3d-cpu", "numpy", "scipy",
-            "fpsample", "pykdtree", "optuna")  # fmt: skip
+            "fpsample", "pykdtree", "optuna", "numba")  # fmt: skip
 
 
 def environment() -> dict[str, Any]:
     """Plain facts for ``result.json``; none of them enters the spec's hash."""
     import torch
+
+    from toolkit.ops import compiled
 
     versions = {}
     for name in PACKAGES:
@@ -31,6 +33,7 @@ def environment() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "compiled_loops": compiled.enabled,  # numba is there and not turned off
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

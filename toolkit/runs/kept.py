@@ -10,7 +10,8 @@ import torch
 
 from toolkit.metrics import macs
 from toolkit.runs import checkpoint
-from toolkit.strategy import AnomalyStrategy, seeded
+from toolkit.seeding import seeded
+from toolkit.strategy import AnomalyStrategy
 
 
 def kept_between_tasks(folder: Path, strategy: AnomalyStrategy, state_bytes: int) -> dict[str, int]:

@@ -175,7 +175,7 @@ def score_cloud(strategy: AnomalyStrategy, cloud: PointCloud) -> AnomalyMap:
     import torch
 
     from toolkit.identify import nearest_category
-    from toolkit.strategy import seeded
+    from toolkit.seeding import seeded
     from toolkit.zorder import in_file_order, in_z_order
 
     if strategy.category_at_test == "inferred":
