@@ -104,7 +104,6 @@ class Forgets(SupervisedPlugin):
 
     def before_training_epoch(self, strategy: C3DAD, **kwargs: Any) -> None:
         strategy._memory.clear()
-        strategy._memory_bytes = 0
 
 
 class Watch(SupervisedPlugin):

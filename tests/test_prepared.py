@@ -61,7 +61,7 @@ def test_it_is_prepared_anew_when_its_key_changes_or_memory_is_gone():
     once = prepared.load(sample)
     strategy.factor = 3.0
     assert torch.allclose(prepared.load(sample).pos, 3 * once.pos)
-    strategy._memory = Memory()
+    strategy._memory.clear()
     before = len(dataset.read)
     assert torch.allclose(prepared.load(sample).pos, 3 * once.pos)
     assert len(dataset.read) == before + 1
@@ -78,3 +78,5 @@ def test_memory_forgets_what_was_not_used_for_longest():
     large = PointCloud(torch.zeros(1000, 3))
     memory.put("large", large)
     assert memory.get("large") is large and memory.get("d") is None and memory.bytes == large.nbytes()
+    memory.clear()
+    assert memory.get("large") is None and memory.bytes == 0

@@ -36,6 +36,11 @@ class Memory:
         while self.bytes > self.limit and len(self._clouds) > 1:
             self.bytes -= self._clouds.popitem(last=False)[1].nbytes()
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._clouds.clear()
+        self.bytes = 0
+
 
 def facts_of(cloud: PointCloud) -> PointCloud:
     """A cloud without its tensors but for labels; of these, a normal cloud's take no memory."""
