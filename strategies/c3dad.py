@@ -171,36 +171,34 @@ class C3DAD(TokenReconstruction):
         Both branches see the same noise and dropout, and the advisors stay as they are.
         """
         net: Any = self.model
-        parameters: dict[str, Tensor] = dict(net.named_parameters())
-        start = {n: torch.randn(p.shape, device=p.device) for n, p in parameters.items()}
-        delta = self._bounded(start, parameters, 0.1)
+        here_at = torch.cat([p.flatten() for p in net.parameters()])
+        fixed = here_at.detach()
+        allowed = self.rpp_eps * fixed.norm()
+        start = torch.cat([torch.randn(p.shape, device=p.device).flatten() for p in net.parameters()])
+        delta = start * (0.1 * allowed / start.norm())
         changes = []
         with frozen_advisors(net):
-            here = self._answer(parameters, batch)
+            here = self._answer(here_at, batch)
             for _ in range(self.rpp_steps):
-                free = {n: d.detach().requires_grad_() for n, d in delta.items()}
-                moved = self._answer({n: p.detach() + free[n] for n, p in parameters.items()}, batch)
-                change = (moved - here.detach()).pow(2).mean()
+                free = delta.detach().requires_grad_()
+                change = (self._answer(fixed + free, batch) - here.detach()).pow(2).mean()
                 changes.append(change.detach())
-                slopes = torch.autograd.grad(change, list(free.values()), allow_unused=True)
-                slope = {n: torch.zeros_like(d) if g is None else g for (n, d), g in zip(free.items(), slopes)}
-                climbed = self._bounded(slope, parameters, 1.0)
-                delta = self._bounded({n: free[n].detach() + climbed[n] for n in free}, parameters, 1.0)
-            moved = self._answer({n: p + delta[n] for n, p in parameters.items()}, batch)
+                (slope,) = torch.autograd.grad(change, free)
+                delta = free.detach() + slope * (allowed / slope.norm().clamp_min(1e-12))
+                delta = delta * (allowed / delta.norm().clamp_min(1e-12))
+            moved = self._answer(here_at + delta, batch)
             changes.append((moved - here).pow(2).mean())
         return changes
 
-    def _answer(self, parameters: dict[str, Tensor], batch: CloudBatch) -> Tensor:
-        """(M, C) reconstruction under other parameters, from the random numbers that the next call will see, too."""
+    def _answer(self, vector: Tensor, batch: CloudBatch) -> Tensor:
+        """(M, C) reconstruction under other parameters, all in one vector as one operation is quicker than one for each
+        of them, from the random numbers that the next call will see, too."""
+        named = dict(self.model.named_parameters())
+        parts = vector.split([p.numel() for p in named.values()])
+        parameters = {name: part.view_as(p) for (name, p), part in zip(named.items(), parts)}
         devices = [torch.device(self.device)] if torch.device(self.device).type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             return functional_call(self.model, parameters, (batch,)).features
-
-    def _bounded(self, delta: dict[str, Tensor], parameters: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-        """Scale a perturbation to `share` of the allowed length."""
-        length = torch.stack([d.norm() for d in delta.values()]).norm().clamp_min(1e-12)
-        allowed = share * self.rpp_eps * torch.stack([p.detach().norm() for p in parameters.values()]).norm()
-        return {n: d * (allowed / length) for n, d in delta.items()}
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """AdamW afresh; the released code goes on with plain SGD and learning rate 1 after the first task."""
