@@ -21,7 +21,8 @@ What 400 steps (20 CPU minutes) gave, on held-out variants: the same place in an
 defect 0.31 (random weights 0.18 and 0.18; random ones without neighbours 0.04 and 0.06). So the second loss makes
 defects stand out more. The first has just begun to work: the category of a neighbourhood is told in 14 % (chance 5 %),
 that of a whole cloud, which the network is not trained on, not at all; the slices of `toolkit.nn.slice_pretrain` tell
-93 % after 3 CPU minutes. Both losses were still falling. Not tried: the published 200 epochs, ``contrast=0``.
+93 % after 3 CPU minutes. Both losses were still falling, but 600 steps gave 0.19, 0.32 and, in use, 0.05 fewer objects
+and 0.015 more points (see `strategies.rif`). Not tried: the published 200 epochs, ``contrast=0``.
 
 Earlier weights (250 steps of 4 objects instead of 12, whole clouds among the samples, and a batch of its own for each
 kind of group, so that batch norm saw in training what it never sees in use) gave 0.738 / 0.883 (object / point AUROC,
