@@ -20,6 +20,7 @@ from toolkit.data.synthetic import Synthetic
 from toolkit.nn.kernel_attention import KernelAdvisorAttention
 from toolkit.ops import diagonal, transformed
 from toolkit.ops.register import VOXEL
+from toolkit.prepared import Memory
 from toolkit.stream import build
 
 EPOCHS = 20
@@ -45,11 +46,11 @@ def run(bench: Bench) -> None:
 
 def epochs(bench: Bench, experience: Any) -> None:
     """Rows of an epoch of training with and without kept tokens, and of the whole of `EPOCHS` epochs."""
-    kept: dict[str, Any] = {}
+    kept = Memory()
     seconds: dict[str, list[Any]] = {"kept": [], "ours": [], "released": []}
     for _ in range(PAIRS):
-        for name, strategy, store in (("kept", C3DAD(epochs=1 + BLOCK), kept), ("ours", forgetting(C3DAD), {}),
-                                      ("released", forgetting(AsReleased), {})):  # fmt: skip
+        for name, strategy, store in (("kept", C3DAD(epochs=1 + BLOCK), kept), ("ours", forgetting(C3DAD), Memory()),
+                                      ("released", forgetting(AsReleased), Memory())):  # fmt: skip
             seconds[name].append(trained(experience, strategy, store))
     tokens = {name: runs[0][0].tokens for name, runs in seconds.items()}
     same = close(1e-6, "tokens")(tokens["ours"], tokens["kept"])
@@ -133,7 +134,7 @@ def forgetting(kind: type[C3DAD]) -> C3DAD:
     return kind(epochs=1 + BLOCK, plugins=[Forgets()])
 
 
-def trained(experience: Any, strategy: C3DAD, kept: dict[str, Any]) -> tuple[PointCloud, float, float]:
+def trained(experience: Any, strategy: C3DAD, kept: Memory) -> tuple[PointCloud, float, float]:
     """A strategy trained from scratch, with what another one has prepared.
 
     Returns:
@@ -141,10 +142,9 @@ def trained(experience: Any, strategy: C3DAD, kept: dict[str, Any]) -> tuple[Poi
     """
     watch = Watch()
     strategy.plugins.append(watch)
-    strategy._memory.update(kept)
+    strategy._memory = kept
     begin = time.process_time()
     strategy.train(experience)
-    kept.update(strategy._memory)
     first = strategy.prepared(experience.clouds.clouds()[0])
     return first, watch.times[0] - begin, watch.times[-1] - watch.times[0]
 
