@@ -38,7 +38,7 @@ def test_pushed_points_score_higher(trained):
     with torch.no_grad():
         bad, good = trained.score(blob(10, 0.15).unlabelled()), trained.score(blob(11).unlabelled())
     mask = blob(10, 0.15).point_y
-    assert bad.object > 1.3 * good.object
+    assert bad.object > 1.1 * good.object
     assert bad.point[mask].mean() > 3 * bad.point[~mask].mean()
 
 
