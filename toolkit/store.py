@@ -127,8 +127,11 @@ class Store:
                 entry = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no iteration protocol)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            log.warning("cache entry %s cannot be read (%s); it is computed again", path, error)
+        except (OSError, RuntimeError) as error:
+            # torch opens the file once more to map it, and has only RuntimeError to say that another process has
+            # removed it in between: that is a missing entry like any other.
+            if path.exists():
+                log.warning("cache entry %s cannot be read (%s); it is computed again", path, error)
             return None
         except SafetensorError as error:
             log.warning("cache entry %s is damaged (%s); it is removed and computed again", path, error)

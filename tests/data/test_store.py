@@ -199,6 +199,22 @@ def test_several_processes_fill_one_store(tmp_path):
     assert not list(tmp_path.glob("??/.*.tmp"))
 
 
+def test_an_entry_removed_while_it_is_opened_is_missing(store, monkeypatch, caplog):
+    """safetensors opens the file twice; between the two another process may have removed it."""
+    key = key_of(1)
+    store.put(key, {"a": torch.ones(3)})
+    from_file = torch.UntypedStorage.from_file
+
+    def late(filename, *args, **kwargs):
+        Path(filename).unlink()
+        return from_file(filename, *args, **kwargs)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", late)
+    assert store.get(key) is None and not caplog.records
+    monkeypatch.undo()
+    assert torch.equal(store.get_or_make(key, lambda: {"a": torch.full((3,), 2.0)})["a"], torch.full((3,), 2.0))
+
+
 def test_default_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("CONTINUAL3D_CACHE", str(tmp_path / "here"))
     assert default_folder() == tmp_path / "here" == Store().folder
