@@ -284,7 +284,7 @@ class AnomalyStrategy(SupervisedTemplate):
     def make_optimizer(self, **kwargs: Any) -> None:
         """A fresh AdamW over the parameters that require gradients."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer: Any = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        self.optimizer: Any = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
         """Called by Avalanche before each experience."""

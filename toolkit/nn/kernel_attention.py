@@ -200,12 +200,15 @@ class KernelAdvisorAttention(nn.Module):
         """(B, n, dim) tokens -> (B, n, m) random features of ``layer(x) * d^(-1/4)`` (eq. 5)."""
         shrink = layer.out_features**-0.25
         # w^T (P x + b) = (P^T w)^T x + w^T b
-        dash = (x @ (self.projection @ layer.weight).t() + self.projection @ layer.bias) * shrink
-        if self.form == "stable":  # exp(-|x|^2 / 2) and 1 / sqrt(m) cancel
-            # what is below e^-40 of the largest adds nothing, but numbers too small to be normalised, and products of
+        rows, bias = self.projection @ layer.weight, self.projection @ layer.bias
+        if self.form == "stable":
+            # exp(-|x|^2 / 2) and 1 / sqrt(m) cancel, and e^z / |e^z| is the root of softmax(2 z)
+            twice = nn.functional.linear(x, 2 * shrink * rows, 2 * shrink * bias)
+            twice = twice - twice.detach().amax(-1, keepdim=True)
+            # what is below e^-30 of the largest adds nothing, but numbers too small to be normalised, and products of
             # such, make matrix products up to 40 times slower
-            exponent = (dash - dash.amax(-1, keepdim=True).detach()).clamp_min(-40)
-            return nn.functional.normalize(torch.exp(exponent), dim=-1)
+            return nn.functional.threshold_(twice, -60.0, -60.0).softmax(-1).sqrt()
+        dash = nn.functional.linear(x, shrink * rows, shrink * bias)
         # |P x + b|^2 = x^T P^T P x + 2 b^T P x + b^T b
         gram, cross = layer.weight.t() @ layer.weight, layer.weight.t() @ layer.bias
         square = ((x @ gram) * x).sum(-1, keepdim=True) + 2 * (x @ cross)[..., None] + layer.bias.square().sum()

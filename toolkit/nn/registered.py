@@ -40,6 +40,7 @@ class RegisteredStrategy(AnomalyStrategy):
         super().__init__(**base)
         self.templates_: dict[str, Tensor] = {}
         self._ready: dict[str, tuple[Tensor, Template]] = {}
+        self._hashed: dict[str, tuple[Tensor, str]] = {}  # a training step asks for it once per cloud
 
     def meet(self, clouds: Sequence[PointCloud]) -> None:
         """Keep the first cloud of each new class as its template."""
@@ -54,7 +55,12 @@ class RegisteredStrategy(AnomalyStrategy):
     def prepare_key(self, cloud: PointCloud) -> str:
         """The template, which decides pose and scale."""
         template = self.templates_.get(cloud.category)
-        return super().prepare_key(cloud) + ("" if template is None else key_of(template))
+        if template is None:
+            return super().prepare_key(cloud)
+        hashed = self._hashed.get(cloud.category)
+        if hashed is None or hashed[0] is not template:
+            hashed = self._hashed[cloud.category] = (template, key_of(template))
+        return super().prepare_key(cloud) + hashed[1]
 
     def place(self, cloud: PointCloud, points: Tensor | None = None) -> Tensor:
         """(N, 3) points of a raw cloud in the template's pose, centred on its mean and divided by its radius.
