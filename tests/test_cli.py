@@ -40,6 +40,10 @@ def test_run_then_table_then_again(run, tmp_path, capsys):
     assert "ToyNet + Replay" in capsys.readouterr().out
     assert main(["table", str(tmp_path), "--format", "markdown"]) == 0
     assert capsys.readouterr().out.count("|") > 20
+    assert run("--split", "even:2", "--continual", "replay", "--continual.mem_size", "4", "--seed", "1")[0] == 0
+    assert main(["table", str(tmp_path), "--average"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("ToyNet + Replay") == 1 and "±" in shown and "0, 1" in shown
     code, _, err = run("--split", "even:2", "--continual", "replay", "--continual.mem_size", "4")
     assert code == 0 and "score" not in err  # nothing is computed twice
 

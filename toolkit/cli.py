@@ -335,7 +335,7 @@ def _list(argv: list[str]) -> int:
 
 
 def _table(argv: list[str]) -> int:
-    """``continual3d table``: one row per finished run below the given folders."""
+    """``continual3d table``: one row per finished run below the given folders, or per method."""
     from toolkit.runs.show import find_results, markdown, print_table, write_into
     from toolkit.runs.strategy_table import strategies_markdown
 
@@ -346,14 +346,14 @@ def _table(argv: list[str]) -> int:
         "--into", metavar="FILE:NAME", help="write the Markdown between <!-- table:NAME --> and its end"
     )
     parser.add_argument("--strategies", action="store_true", help="a row per strategy, in Markdown: paper and figures")
+    parser.add_argument("--average", action="store_true", help="a row per method: mean over seeds, orders and draws")
     options = parser.parse_args(argv)
     results = find_results(options.folders)
-    if options.into:
-        write_into(options.into, strategies_markdown(results) if options.strategies else markdown(results))
-    elif options.strategies:
-        print(strategies_markdown(results))
+    if options.strategies or options.into:
+        made = strategies_markdown(results) if options.strategies else markdown(results, options.average)
+        write_into(options.into, made) if options.into else print(made)
     else:
-        print_table(results, options.format)
+        print_table(results, options.format, options.average)
     return 0
 
 

@@ -71,6 +71,15 @@ def test_a_table_marks_what_is_worse_beyond_noise():
     assert behind([good]) == set()
 
 
+def test_methods_are_compared_by_the_mean_over_their_repetitions():
+    good = [made_up(separated(5.0), "A", seed) for seed in range(5)]
+    bad = [made_up(lambda state, y, rng: rng.normal(size=len(y)), "C", seed) for seed in range(5)]
+    assert behind([*good, *bad], average=True) == {run.spec.hash for run in bad}
+    lucky = [made_up(separated(5.0 * (seed == 0)), "L", seed) for seed in range(5)]  # as good as any, once
+    assert lucky[0].spec.hash not in behind([*good, *lucky])
+    assert behind([*good, *lucky], average=True) == {run.spec.hash for run in lucky}
+
+
 def test_defaults_are_not_part_of_a_name():
     specs = [RunSpec(Part("ClassIncremental"), Part("Toy"), Part("BTF", own), Part("Naive"), 0, "f")
              for own in ({"voxel": 0.015, "lof": 5}, {"voxel": 0.02, "lof": 5}, {"voxel": 0.02, "lof": 0})]  # fmt: skip

@@ -7,8 +7,9 @@ from toolkit.runs.strategy_table import strategies_markdown
 from toolkit.tuning.space import arguments
 
 
-def result_of(name, distance=1.0, **changed):
-    return made_up(separated(distance), name, arguments={**arguments(resolve("strategy", name)), **changed}).result
+def result_of(name, distance=1.0, seed=0, **changed):
+    default = arguments(resolve("strategy", name))
+    return made_up(separated(distance), name, seed, arguments={**default, **changed}).result
 
 
 def test_every_strategy_has_a_row_and_measured_ones_their_figures():
@@ -25,6 +26,14 @@ def test_only_runs_with_default_arguments_count():
     other, default = result_of("BTF", 3.0, voxel=0.5), result_of("BTF", 0.0)
     row = next(line for line in strategies_markdown([other, default]).splitlines() if line.startswith("| BTF "))
     assert f"{default['final']['object_auroc']:.3f}" in row
+
+
+def test_several_seeds_give_mean_and_deviation():
+    runs = [result_of("BTF", seed=seed) for seed in (1, 0)]
+    first, second = (run["final"]["object_auroc"] for run in runs)
+    row = next(line for line in strategies_markdown([*runs, runs[0]]).splitlines() if line.startswith("| BTF "))
+    assert f"| {(first + second) / 2:.3f} ± {abs(first - second) / 2**0.5:.3f} |" in row and first != second
+    assert row.endswith("| 0, 1 |")
 
 
 def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path):

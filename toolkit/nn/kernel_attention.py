@@ -207,7 +207,7 @@ class KernelAdvisorAttention(nn.Module):
             twice = twice - twice.detach().amax(-1, keepdim=True)
             # what is below e^-30 of the largest adds nothing, but numbers too small to be normalised, and products of
             # such, make matrix products up to 40 times slower
-            return nn.functional.threshold_(twice, -60.0, -60.0).softmax(-1).sqrt()
+            return nn.functional.threshold(twice, -60.0, -60.0, inplace=True).softmax(-1).sqrt()
         dash = nn.functional.linear(x, shrink * rows, shrink * bias)
         # |P x + b|^2 = x^T P^T P x + 2 b^T P x + b^T b
         gram, cross = layer.weight.t() @ layer.weight, layer.weight.t() @ layer.bias

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,50 +80,79 @@ def slices_table(result: dict[str, Any]) -> Any:
     return table
 
 
-SUMMARY = {
-    "method": lambda r: method_of(r),
-    "object AUROC": lambda r: number(r["final"]["object_auroc"]),
-    "point AUROC": lambda r: number(r["final"]["point_auroc"]),
-    "forgetting": lambda r: number(r["continual"]["forgetting"]),
-    "BWT": lambda r: number(r["continual"]["bwt"]),
-    "FWT": lambda r: number(r["continual"]["fwt"]),
-    "seed": lambda r: str(r["spec"]["seed"]),
-    "train s": lambda r: number(r["cost"]["train_seconds"], 1),
-    "s / cloud": lambda r: number(r["cost"]["score_seconds_per_cloud"], 3),
-    "peak MB": lambda r: number(r["cost"]["peak_memory_mb"], 0),
+SUMMARY: dict[str, tuple[Callable[[dict[str, Any]], float | None], tuple[int, bool]]] = {
+    "object AUROC": (lambda r: r["final"]["object_auroc"], (3, True)),
+    "point AUROC": (lambda r: r["final"]["point_auroc"], (3, True)),
+    "forgetting": (lambda r: r["continual"]["forgetting"], (3, True)),
+    "BWT": (lambda r: r["continual"]["bwt"], (3, True)),
+    "FWT": (lambda r: r["continual"]["fwt"], (3, True)),
+    "train s": (lambda r: r["cost"]["train_seconds"], (1, False)),
+    "s / cloud": (lambda r: r["cost"]["score_seconds_per_cloud"], (3, False)),
+    "peak MB": (lambda r: r["cost"]["peak_memory_mb"], (0, False)),
 }
-"""Columns of every comparison of runs. AUROCs are means over categories after the last task."""
+"""Figures of every comparison of runs, their digits, and whether a mean comes with its standard deviation. AUROCs are
+means over categories after the last task."""
 
+COLUMNS = ("method", *SUMMARY, "seed")
 WORSE = " ▼"
 
 
-def comparison(results: Sequence[dict[str, Any]], title: str = "after the last task") -> Any:
-    """A rich table with one row per run."""
+def comparison(results: Sequence[dict[str, Any]], title: str = "after the last task", average: bool = False) -> Any:
+    """A rich table with one row per run, or per method if its runs are averaged."""
     from rich.table import Table
 
-    rows = rows_of(results)
+    rows = rows_of(results, average)
     table = Table(title=title, caption=_note(rows) or None, caption_justify="left")
-    for column in SUMMARY:
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def rows_of(results: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Cells of `SUMMARY` of each run; methods of one name are told apart by the arguments in which they differ."""
+def rows_of(results: Sequence[dict[str, Any]], average: bool = False) -> list[list[str]]:
+    """Cells of `COLUMNS` of each run; methods of one name are told apart by the arguments in which they differ.
+
+    Args:
+        results: of finished runs.
+        average: one row per method of a stream: means over seeds, orders and draws, AUROCs and what follows from them
+            with the standard deviation; the results then need their ``folder``.
+    """
     from toolkit.runs.groups import method_names
     from toolkit.runs.spec import RunSpec
 
-    names = method_names([RunSpec.from_dict(r["spec"]) for r in results])
-    behind = _behind(results)
-    rows = [[name, *(cell(r) for cell in list(SUMMARY.values())[1:])] for name, r in zip(names, results)]
-    for row, result in zip(rows, results):
-        row[1] += WORSE if result["hash"] in behind else ""
+    groups, told = _repetitions(results) if average else ([[r] for r in results], [])
+    names = method_names([RunSpec.from_dict(group[0]["spec"]) for group in groups])
+    behind = _behind(results, average)
+    rows = []
+    for i, (name, group) in enumerate(zip(names, groups)):
+        cells = [mean_of([value(r) for r in group], *form) for value, form in SUMMARY.values()]
+        cells[0] += WORSE if group[0]["hash"] in behind else ""
+        rows.append([name, *cells, told[i] if average else str(group[0]["spec"]["seed"])])
     return rows
 
 
-def _behind(results: Sequence[dict[str, Any]]) -> set[str]:
+def mean_of(values: Sequence[float | None], digits: int = 3, spread: bool = True) -> str:
+    """``0.813``; of several values their mean, with the standard deviation: ``0.813 ± 0.004``."""
+    known = np.array([v for v in values if v is not None], dtype=float)
+    if not len(known):
+        return number(None)
+    deviation = f" ± {known.std(ddof=1):.{digits}f}" if spread and len(known) > 1 else ""
+    return number(float(known.mean()), digits) + deviation
+
+
+def _repetitions(results: Sequence[dict[str, Any]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
+    """The results of each method of each stream, and what tells them apart in words."""
+    from toolkit.runs.groups import streams_of
+    from toolkit.runs.load import load_run
+
+    methods = [m for s in streams_of([load_run(Path(r["folder"])) for r in results]) for m in s.methods]
+    words = [re.sub("^seeds? ", "", m.repeated) for m in methods]
+    told = [f"{len(m.runs)} runs" if ";" in said else said for m, said in zip(methods, words)]
+    return [[run.result for run in m.runs] for m in methods], told
+
+
+def _behind(results: Sequence[dict[str, Any]], average: bool) -> set[str]:
     """Hashes of runs that `toolkit.runs.uncertainty.behind` finds worse, of those whose folder is known."""
     folders = [r["folder"] for r in results if "folder" in r]
     if len(folders) < 2:
@@ -131,13 +160,13 @@ def _behind(results: Sequence[dict[str, Any]]) -> set[str]:
     from toolkit.runs.load import load_run
     from toolkit.runs.uncertainty import behind
 
-    return behind([load_run(Path(folder)) for folder in folders])
+    return behind([load_run(Path(folder)) for folder in folders], average)
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
+def markdown(results: Sequence[dict[str, Any]], average: bool = False) -> str:
     """The comparison as a Markdown table; the README's tables are made by this."""
-    rows = rows_of(results)
-    lines = ["| " + " | ".join(SUMMARY) + " |", "|---" + "|---:" * (len(SUMMARY) - 1) + "|"]
+    rows = rows_of(results, average)
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", _note(rows)] if _note(rows) else lines)
 
@@ -147,9 +176,9 @@ def _note(rows: Sequence[Sequence[str]]) -> str:
     if len(rows) < 2:
         return ""
     if any(row[1].endswith(WORSE) for row in rows):
-        return (f"{WORSE.strip()} worse than the best run of the same stream beyond noise (paired bootstrap over test "
+        return (f"{WORSE.strip()} worse than the best row of the same stream beyond noise (paired bootstrap over test "
                 "objects, Holm-adjusted); without it the difference is within noise.")  # fmt: skip
-    return "No run is worse than the best one beyond noise (paired bootstrap over test objects, Holm-adjusted)."
+    return "No row is worse than the best one beyond noise (paired bootstrap over test objects, Holm-adjusted)."
 
 
 def comparison_of(folders: Sequence[Path]) -> None:
@@ -201,7 +230,7 @@ def find_results(folders: Sequence[str]) -> list[dict[str, Any]]:
     return [unique[key] for key in sorted(unique)]
 
 
-def print_table(results: Sequence[dict[str, Any]], form: str = "terminal") -> None:
+def print_table(results: Sequence[dict[str, Any]], form: str = "terminal", average: bool = False) -> None:
     """Print the comparison, one table per scenario and dataset: terminal, markdown or csv."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
@@ -210,15 +239,15 @@ def print_table(results: Sequence[dict[str, Any]], form: str = "terminal") -> No
         groups.setdefault(title, []).append(result)
     if form == "csv":
         writer = csv.writer(sys.stdout)
-        writer.writerow(["stream", *SUMMARY])
+        writer.writerow(["stream", *COLUMNS])
         for title, group in groups.items():
-            writer.writerows([title, *(cell.removesuffix(WORSE) for cell in row)] for row in rows_of(group))
+            writer.writerows([title, *(cell.removesuffix(WORSE) for cell in row)] for row in rows_of(group, average))
         return
     for title, group in groups.items():
         if form == "markdown":
-            print(f"{title}\n\n{markdown(group)}\n")
+            print(f"{title}\n\n{markdown(group, average)}\n")
         else:
-            _console().print(comparison(group, title))
+            _console().print(comparison(group, title, average))
 
 
 def method_of(result: dict[str, Any]) -> str:

@@ -6,36 +6,39 @@ from collections.abc import Sequence
 from typing import Any
 
 from toolkit.registry import entries
-from toolkit.runs.show import method_of, number
+from toolkit.runs.show import mean_of, method_of
 
-COLUMNS = ("strategy", "paper", "trained parameters", "state MB", "s / cloud", "object AUROC", "point AUROC")
+COLUMNS = ("strategy", "paper", "trained parameters", "state MB", "s / cloud", "object AUROC", "point AUROC", "seeds")
 
 
 def strategies_markdown(results: Sequence[dict[str, Any]]) -> str:
-    """One row per registered strategy, with the figures of its run; dashes where none is given.
+    """One row per registered strategy, with the figures of its runs; dashes where none is given.
 
-    Of several runs of one strategy the first counts that uses its default arguments in the naive mode.
+    Runs count that use a strategy's default arguments in the naive mode, one per seed; of several seeds a row has the
+    mean and the standard deviation.
     """
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, dict[int, dict[str, Any]]] = {}
     for result in results:
         name = result["spec"]["strategy"]["name"]
         if name in entries("strategy") and method_of(result) == name and _is_default(result):
-            runs.setdefault(name, result)
+            runs.setdefault(name, {}).setdefault(result["spec"]["seed"], result)
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---" + "|---:" * (len(COLUMNS) - 2) + "|"]
     for name, entry in entries("strategy").items():
-        cells = [name, entry.load().paper, *(_figures(entry.load(), runs[name]) if name in runs else ["-"] * 5)]
-        lines.append("| " + " | ".join(cells) + " |")
+        strategy = entry.load()
+        figures = _figures(strategy, [runs[name][seed] for seed in sorted(runs[name])]) if name in runs else ["-"] * 6
+        lines.append("| " + " | ".join([name, strategy.paper, *figures]) + " |")
     return "\n".join(lines)
 
 
-def _figures(strategy: Any, result: dict[str, Any]) -> list[str]:
-    cost, final = result["cost"], result["final"]
+def _figures(strategy: Any, results: Sequence[dict[str, Any]]) -> list[str]:
+    cost = [result["cost"] for result in results]
     return [
-        f"{cost['trainable_parameters']:,}" if strategy.learns_by_gradient() else "none",
-        number(cost["state_bytes"] / 1e6, 1),
-        number(cost["score_seconds_per_cloud"], 2),
-        number(final["object_auroc"]),
-        number(final["point_auroc"]),
+        f"{cost[0]['trainable_parameters']:,}" if strategy.learns_by_gradient() else "none",
+        mean_of([c["state_bytes"] / 1e6 for c in cost], 1, spread=False),
+        mean_of([c["score_seconds_per_cloud"] for c in cost], 2, spread=False),
+        mean_of([result["final"]["object_auroc"] for result in results]),
+        mean_of([result["final"]["point_auroc"] for result in results]),
+        ", ".join(str(result["spec"]["seed"]) for result in results),
     ]
 
 

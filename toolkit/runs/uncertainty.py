@@ -267,21 +267,29 @@ def _by_category(runs: Sequence[FinishedRun], metric: str, resampled: dict[Finis
     return {category: float(np.mean(values)) for category, values in found.items()}
 
 
-def behind(runs: Sequence[FinishedRun]) -> set[str]:
+def behind(runs: Sequence[FinishedRun], average: bool = False) -> set[str]:
     """Hashes of the runs whose final object AUROC is below that of the best run of their stream beyond noise.
 
     Paired bootstrap over test objects, Holm-adjusted over the stream's runs; what luck in training does is not in it.
+
+    Args:
+        runs: finished runs of any streams.
+        average: compare methods, each by the mean over its repetitions, which are resampled as well; the hashes are
+            those of all its runs.
     """
     found: set[str] = set()
     for stream in streams_of(runs):
-        final = {run: Resampled(run).final() for method in stream.methods for run in method.runs}
-        final = {run: values for run, values in final.items() if not np.isnan(values).any()}
+        rows = [(m.runs,) if average else [(run,) for run in m.runs] for m in stream.methods]
+        final = {row: over_runs([Resampled(run).final() for run in row]) for listed in rows for row in listed}
+        final = {row: interval for row, interval in final.items() if not np.isnan(interval.samples).any()}
         if len(final) < 2:
             continue
-        best = max(final, key=lambda run: final[run][0])
-        others = [run for run in final if run is not best]
-        p = holm([paired_p(final[run][1:], final[best][1:]) for run in others])
-        found |= {run.spec.hash for run, value in zip(others, p) if value < ALPHA and final[run][0] < final[best][0]}
+        best = max(final, key=lambda row: final[row].value)
+        others = [row for row in final if row is not best]
+        p = holm([paired_p(final[row].samples, final[best].samples) for row in others])
+        for row, value in zip(others, p):
+            if value < ALPHA and final[row].value < final[best].value:
+                found |= {run.spec.hash for run in row}
     return found
 
 
