@@ -149,7 +149,7 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels = list(dict.fromkeys(row["axis"] for row in rows))
-    drawn, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), squeeze=False)
+    drawn, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.2), squeeze=False)
     slopes = exponents(rows)
     for axis, panel in zip(axes[0], panels):
         for name in dict.fromkeys(row["curve"] for row in rows if row["axis"] == panel):
@@ -158,7 +158,8 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
                       label=f"{name} ({slopes[panel, name]:.2f})")  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel=panel, ylabel="processor seconds")
         axis.grid(alpha=0.3, which="major")
-        axis.legend(fontsize=7, title="curve (exponent of its end)", title_fontsize=7)
+        axis.legend(fontsize=8, ncols=2, title="curve (exponent of its end)", title_fontsize=8, frameon=False,
+                    loc="upper center", bbox_to_anchor=(0.5, -0.13))  # fmt: skip
     drawn.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path, dpi=130)
