@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, listings, dry runs, and what is said of mistakes."""
 
+import csv
 import subprocess
 import sys
 import time
@@ -44,6 +45,12 @@ def test_run_then_table_then_again(run, tmp_path, capsys):
     assert main(["table", str(tmp_path), "--average"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("ToyNet + Replay") == 1 and "±" in shown and "0, 1" in shown
+    assert main(["table", str(tmp_path), "--average", "--format", "csv"]) == 0
+    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert row["method"] == "ToyNet + Replay" and row["seed"] == "0, 1"
+    assert (
+        0 < float(row["object AUROC"]) <= 1 and float(row["object AUROC deviation"]) >= 0 and float(row["peak MB"]) > 0
+    )
     code, _, err = run("--split", "even:2", "--continual", "replay", "--continual.mem_size", "4")
     assert code == 0 and "score" not in err  # nothing is computed twice
 

@@ -312,9 +312,8 @@ class AnomalyStrategy(SupervisedTemplate):
         self._after_training_epoch(**kwargs)
 
     def _criterion_of(self, output: Any, target: Any = None) -> Tensor:
-        return self.loss_of(
-            output
-        )  # plugins call strategy._criterion(output, y); y is the category and not ours to use
+        # plugins call strategy._criterion(output, y); y is the category and not ours to use
+        return self.loss_of(output)
 
     def criterion(self) -> Tensor:
         """Loss of the current mini-batch."""

@@ -238,10 +238,13 @@ def print_table(results: Sequence[dict[str, Any]], form: str = "terminal", avera
         title = f"{spec['scenario']['name']} on {spec['dataset']['name']}, {len(result['tasks'])} tasks"
         groups.setdefault(title, []).append(result)
     if form == "csv":
+        spread = [name for name, (_, (_, has)) in SUMMARY.items() if has] if average else []
         writer = csv.writer(sys.stdout)
-        writer.writerow(["stream", *COLUMNS])
+        writer.writerow(["stream", *(n for c in COLUMNS for n in ([c, f"{c} deviation"] if c in spread else [c]))])
         for title, group in groups.items():
-            writer.writerows([title, *(cell.removesuffix(WORSE) for cell in row)] for row in rows_of(group, average))
+            for row in rows_of(group, average):
+                cells = [cell.removesuffix(WORSE).partition(" ± ")[::2] for cell in row]
+                writer.writerow([title, *(v for c, pair in zip(COLUMNS, cells) for v in pair[: 1 + (c in spread)])])
         return
     for title, group in groups.items():
         if form == "markdown":
