@@ -36,6 +36,15 @@ def test_several_seeds_give_mean_and_deviation():
     assert row.endswith("| 0, 1 |")
 
 
+def test_seconds_are_those_of_the_run_that_had_no_cache_and_auroc_of_the_one_with_most_categories():
+    whole = result_of("BTF", 0.0)
+    part = {**result_of("BTF", 9.0), "categories": [["c0"]]}
+    part["spec"] = {**part["spec"], "fingerprint": "g"}
+    part["cost"] = {**part["cost"], "score_seconds_per_cloud": 7.25}
+    row = next(line for line in strategies_markdown([part, whole]).splitlines() if line.startswith("| BTF "))
+    assert f"| 7.25 | {whole['final']['object_auroc']:.3f} |" in row
+
+
 def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table:x -->\nold\n<!-- end:x -->\nafter\n")
