@@ -20,9 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed
 	$(BIN)/continual3d run class_incremental --strategy BTF --output $(DEMO_OUT) $(DEMO_DATA) $(DEMO_ARGS)
-	$(BIN)/continual3d run class_incremental --strategy C3DAD --strategy.epochs 40 --output $(DEMO_OUT) $(DEMO_DATA) $(DEMO_ARGS)
-	$(BIN)/continual3d run class_incremental --strategy C3DAD --strategy.epochs 40 --continual Replay --continual.mem_size 8 \
-	  --output $(DEMO_OUT) $(DEMO_DATA) $(DEMO_ARGS)
+	$(BIN)/continual3d run class_incremental --strategy C3DAD --strategy.epochs 30 --output $(DEMO_OUT) $(DEMO_DATA) $(DEMO_ARGS)
 	$(BIN)/continual3d table $(DEMO_OUT)
 	@echo "figures: $$(find $(DEMO_OUT) -name '*.png' | sort | tr '\n' ' ')"
 
