@@ -65,7 +65,7 @@ def epochs(bench: Bench, experience: Any) -> None:
     )
     fast = np.array([block / KEPT for _, _, block in seconds["kept"]])
     slow = np.array([block / BLOCK for _, _, block in seconds["ours"]])
-    add(bench, "an epoch of 4 clouds of 8,192 points", "from points", float("nan"), slow, fast, same, ours)
+    add(bench, "an epoch of 4 clouds of 8,192 points", "from points", TARGET, slow, fast, same, ours)
     other = np.array([block / BLOCK for _, _, block in seconds["released"]])
     add(bench, "an epoch of 4 clouds of 8,192 points", "from points, as released", TARGET, other, fast,
         resemble(tokens["released"], tokens["kept"]), released)  # fmt: skip
