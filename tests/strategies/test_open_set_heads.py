@@ -1,25 +1,14 @@
-"""DevNet, DRA and BGAD: the heads on frozen tokens that learn from known defects and pseudo anomalies."""
+"""What DevNet, DRA and BGAD share: heads on frozen tokens that learn from known defects and pseudo anomalies."""
 
 import pytest
 import torch
 
-from strategies.bgad import BGAD, LikelihoodOutput
-from strategies.devnet import DevNet, ScoreOutput
-from strategies.dra import DRA, HeadsOutput
+from strategies.bgad import BGAD
+from tests.strategies.open_set import MADE, make
 from tests.strategies.shapes import body, train_on
-from toolkit.nn.token_base import KNOWN, NORMAL, PSEUDO, deviation_loss
+from toolkit.nn.token_base import NORMAL, PSEUDO
 
-SIZES = dict(groups=150, group_size=16, layers=(-1, 1), pseudo=3)
-MADE = {
-    DevNet: dict(epochs=60, hidden=32),
-    DRA: dict(epochs=60, hidden=32),
-    BGAD: dict(epochs=60, hidden=48, couplings=4),
-}
 every = pytest.mark.parametrize("cls", MADE, ids=lambda c: c.__name__)
-
-
-def make(cls, **more):
-    return cls(**{**SIZES, **MADE[cls], **more})
 
 
 @every
@@ -54,51 +43,3 @@ def test_gradients_reach_every_weight(cls):
     parts.append(strategy.augment(strategy.prepared(bent)))
     strategy.loss_of(strategy.model(CloudBatch.collate(parts))).backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in strategy.model.parameters())
-
-
-def test_each_head_of_dra_is_blind_to_what_is_not_its_own():
-    strategy = make(DRA, top_share=1e-6, token_weight=0.0)
-    kind = torch.tensor([NORMAL, KNOWN, PSEUDO])
-    ptr, holistic = torch.tensor([0, 2, 4, 6]), torch.tensor([4.0, 0.5, 0.2])
-    scores = torch.tensor([[0.1, 0.2, 0.3], [0, 0, 0], [3.0, 9.0, 2.0], [1, 1, 1], [9.0, 4.0, 1.0], [1, 1, 1]])
-
-    def of(values, wrong):
-        return deviation_loss(torch.tensor(values), torch.tensor(wrong)).item()
-
-    expected = of([4.0, 0.5, 0.2], [True, False, False])  # deviates on normal clouds
-    expected += of([0.1, 3.0], [False, True]) + of([0.2, 4.0], [False, True])  # seen, pseudo
-    expected += of([0.3, 2.0, 1.0], [False, True, True])  # composite
-    assert strategy.loss_of(HeadsOutput(scores, torch.zeros(6), ptr, holistic, kind)).item() == pytest.approx(
-        expected, rel=1e-5
-    )
-
-
-def test_loss_of_devnet_is_the_deviation_of_the_highest_absolute_scores():
-    strategy = make(DevNet, top_share=0.5, token_weight=0.7)
-    scores, share = torch.tensor([[1.0], [-3.0], [0.5], [0.0]]), torch.tensor([0.1, 0.9, 0.0, 0.0])
-    output = ScoreOutput(scores, share, torch.tensor([0, 2, 4]), torch.tensor([KNOWN, NORMAL]))
-    expected = deviation_loss(torch.tensor([3.0, 0.5]), torch.tensor([True, False]))
-    normal = deviation_loss(torch.tensor([0.5, 0.0]), torch.tensor([False, False]))
-    wrong = deviation_loss(torch.tensor([3.0]), torch.tensor([True]))  # the token with a tenth defective is left out
-    assert torch.allclose(strategy.loss_of(output), expected + 0.7 * (normal + wrong) / 2)
-
-
-def test_loss_of_bgad_against_a_loop():
-    strategy = make(BGAD, warm_up=0.0, quantile=0.25, margin=0.2, push=0.7, theta=0.3)
-    value = torch.tensor([-0.1, -0.2, -0.3, -0.9, -1.0, -0.5, -0.4])
-    share = torch.tensor([0, 0, 0, 0, 0.5, 0.9, 0.1])  # the last is neither normal nor abnormal
-    normal = sorted(value[:4].tolist())
-    boundary = normal[0] + 0.75 * (normal[1] - normal[0])  # a quarter of the way through four values
-    likelihood = sum(torch.nn.functional.softplus(torch.tensor(-v)).item() for v in normal) / 4
-    below = [boundary - v for v in normal if v <= boundary]
-    above = [v - (boundary - 0.2) for v in (-1.0, -0.5) if v >= boundary - 0.2]
-    expected = likelihood + 0.7 * (sum(below) / len(below) + sum(above) / len(above))
-    assert strategy.loss_of(LikelihoodOutput(value[:, None], share)).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_bgad_starts_with_normal_tokens_alone():
-    strategy = make(BGAD, warm_up=0.5)
-    value, share = torch.tensor([[-0.1], [-0.4]]), torch.tensor([0.0, 1.0])
-    assert strategy.loss_of(LikelihoodOutput(value, share)).item() == pytest.approx(
-        torch.nn.functional.softplus(torch.tensor(0.1)).item()
-    )
