@@ -185,11 +185,9 @@ def comparison_of(folders: Sequence[Path]) -> None:
     """Several runs of one method, and their mean with the standard deviation."""
     results = [{**read_json(folder / "result.json"), "folder": str(folder)} for folder in folders]
     _console().print(comparison(results, f"{len(results)} orders"))
-    for name in ("object_auroc", "point_auroc"):
-        values = np.array([np.nan if r["final"][name] is None else r["final"][name] for r in results])
-        print(
-            f"{name.replace('_auroc', ' AUROC')}: mean {values.mean():.3f}, standard deviation {values.std(ddof=1):.3f}"
-        )
+    for name in ("object AUROC", "point AUROC"):
+        value, form = SUMMARY[name]
+        print(f"{name}: {mean_of([value(r) for r in results], *form)} (mean ± standard deviation)")
 
 
 def print_matrix() -> None:
